@@ -1,0 +1,99 @@
+# make demo      install into .venv, train on the built-in names, classify and generate
+# make test      install into .venv, run the tests
+# make lint      formatters, linters and types, all of them only checking
+# make bench     time fastrnn against torch.nn: BENCH="--shapes A F --budget 1" chooses, see benchmarks/run.py
+# make sanitize  build the kernels with AddressSanitizer and UBSan and run the tests on them
+# make gpu       build and test the CUDA kernels
+# make clean     remove what was built; make distclean removes .venv too
+#
+# PYTHON  the interpreter that .venv is made of
+# TORCH   the torch to install. From PyPI, plain `torch` on Linux brings several GB of CUDA libraries; give another
+#         version or a CPU build, for instance
+#         make test TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
+# PYTEST  arguments of pytest, for instance PYTEST="tests/test_modules.py -x"
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+PYTEST ?=
+BENCH ?=
+RUN ?= runs/demo
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# Named after the choice, so that another TORCH is installed and not silently left aside.
+TORCH_INSTALLED := $(VENV)/.torch-$(shell echo '$(TORCH)' | cksum | cut -d ' ' -f 1)
+KERNELS := setup.py pyproject.toml $(shell find csrc -type f)
+CPP := $(shell find csrc tests -name '*.h' -o -name '*.inl' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+
+.PHONY: demo test lint bench sanitize gpu clean distclean
+
+demo: $(INSTALLED)
+	rm -rf $(RUN)
+	$(BIN)/fastrnn names train --data builtin --seed 1 --out $(RUN)
+	$(BIN)/fastrnn names classify $(RUN) 佐々木 新大久保 たこ焼き 看護師 ひまわり
+	$(BIN)/fastrnn names generate $(RUN) --class family -n 5
+	$(BIN)/fastrnn names generate $(RUN) --class station -n 5
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(CPP)
+	$(BIN)/mypy
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/run.py $(BENCH)
+
+# The package is installed beside a copy of the tests, not into .venv: the sanitized kernels must not replace the
+# ordinary ones, and tests run from this folder would import those. The sanitizers' runtimes and libstdc++ have to
+# be in the process before the interpreter, which was not built with them. Leaks are Python's and torch's own.
+SANITIZED := $(CURDIR)/build/sanitize
+PRELOAD = $(shell for lib in libasan.so libubsan.so libstdc++.so; do gcc -print-file-name=$$lib; done)
+sanitize: $(INSTALLED)
+	@command -v gcc >/dev/null || { echo "make sanitize needs gcc: its sanitizer libraries are preloaded" >&2; exit 1; }
+	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)/tree
+	CC=gcc CXX=g++ FASTRNN_SANITIZE=1 $(BIN)/python -m pip install --no-deps --target $(SANITIZED)/site .
+	cp -r pyproject.toml csrc tests benchmarks $(SANITIZED)/tree
+	cd $(SANITIZED)/tree && PYTHONPATH=$(SANITIZED)/site LD_PRELOAD="$(PRELOAD)" \
+	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+	  $(CURDIR)/$(BIN)/python -m pytest -o timeout=1800 $(PYTEST)
+
+# An honest nothing: it must not pass once there is something to test.
+gpu:
+	@test ! -e csrc/cuda || { echo "csrc/cuda exists, but 'make gpu' does not build or test it yet" >&2; exit 1; }
+	@echo "fastrnn has no CUDA kernels yet: nothing to build or test on a GPU"
+
+clean:
+	rm -rf build dist *.egg-info fastrnn/*.so .pytest_cache .mypy_cache .ruff_cache .benchmarks .hypothesis
+	rm -f $(INSTALLED)
+	find fastrnn tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
+
+# One environment for all targets, so that no target waits for what another has already installed. The install is
+# editable: a change of a Python file needs no new one, a change of a kernel gets one here.
+$(INSTALLED): $(TORCH_INSTALLED) $(KERNELS)
+	@echo "building the kernels and installing fastrnn into $(VENV), which takes a minute or two"
+	$(BIN)/python -m pip install --quiet -e ".[test,bench,dev]"
+	@touch $@
+
+$(TORCH_INSTALLED): $(VENV)/.python
+	@rm -f $(VENV)/.torch-*
+	$(BIN)/python -m pip install $(TORCH)
+	@touch $@
+
+$(VENV)/.python:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.10 or newer, or give PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "$$($(PYTHON) --version) is too old: fastrnn needs Python 3.10 or newer; give PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) has no venv module: install it (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \
+	  { echo "Python.h not found: install Python's headers (Debian and Ubuntu: apt install python3-dev)" >&2; exit 1; }
+	@command -v $${CXX:-c++} >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || \
+	  { echo "no C++ compiler found: install g++ or clang++ (Debian and Ubuntu: apt install g++), or set CXX" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@

@@ -1,0 +1,3 @@
+"""Speed of fastrnn beside its peers: the cases (grid), the libraries (peers), how they are timed and
+reported.
+"""

@@ -1,0 +1,155 @@
+"""What is timed: every case is one layer call of one shape.
+
+Three groups: `shapes` A..J, which span one sequence to large batches and small to large weights; `step`, a
+single time step as in decoding and control; `tasks`, the layers that the course tasks run, small, ragged and
+bidirectional.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+GROUPS = ("shapes", "step", "tasks")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One recurrent layer on one input shape.
+
+    `cell` is "lstm", "gru" or "rnn" (tanh). `T` is the longest length. `ragged` is (shortest, longest) length
+    of the batch, which is then packed; None is a dense (T, B, I) batch. `unrolled` calls the module's Cell on
+    a (B, I) input in place of the layer; T is then 1.
+    """
+
+    group: str
+    name: str
+    cell: str
+    B: int
+    T: int
+    I: int  # noqa: E741  the letters of the formulas
+    H: int
+    layers: int = 1
+    bidirectional: bool = False
+    ragged: tuple[int, int] | None = None
+    unrolled: bool = False
+
+    @property
+    def key(self) -> str:
+        """Unique within the grid, and stable, so that results of two runs can be joined."""
+        return f"{self.group}/{self.name}/{self.cell}{'cell' if self.unrolled else ''}"
+
+    @property
+    def lengths(self) -> list[int]:
+        """The B sequence lengths, longest first: evenly spread over `ragged`, so that nothing is drawn."""
+        if self.ragged is None:
+            return [self.T] * self.B
+        low, high = self.ragged
+        span = max(self.B - 1, 1)
+        return [high - (high - low) * b // span for b in range(self.B)]
+
+    @property
+    def rows(self) -> int:
+        """Rows that carry data: B*T, or the sum of the lengths."""
+        return sum(self.lengths)
+
+    @property
+    def forward_flop(self) -> int:
+        """2 * rows * G * H * (I + H), summed over layers and directions."""
+        directions = 2 if self.bidirectional else 1
+        inputs = [self.I] + [directions * self.H] * (self.layers - 1)
+        return sum(2 * self.rows * directions * GATES[self.cell] * self.H * (i + self.H) for i in inputs)
+
+    def flop(self, mode: str) -> int:
+        """Floating point operations of one call; a backward pass costs two forward passes."""
+        return self.forward_flop * (3 if mode == "train" else 1)
+
+    @property
+    def text(self) -> str:
+        """The shape in words for a table."""
+        length = str(self.T) if self.ragged is None else f"{self.ragged[0]}–{self.ragged[1]}"
+        parts = [f"B={self.B} T={length} {self.I}→{self.H}"]
+        if self.layers > 1:
+            parts.append(f"{self.layers} layers")
+        if self.bidirectional:
+            parts.append("bidirectional")
+        if self.unrolled:
+            parts.append("cell")
+        return ", ".join(parts)
+
+
+_SHAPES = {  # name: (B, T, I, H)
+    "A": (1, 100, 128, 128),
+    "B": (1, 200, 512, 512),
+    "C": (16, 64, 1024, 1024),
+    "D": (20, 35, 200, 200),
+    "E": (20, 35, 650, 650),
+    "F": (32, 50, 64, 64),
+    "G": (32, 50, 256, 256),
+    "H": (32, 50, 300, 300),
+    "I": (64, 100, 512, 512),
+    "J": (128, 10, 300, 50),
+}
+
+
+def _shapes() -> Iterable[Case]:
+    for cell in GATES:
+        for name, (b, t, i, h) in _SHAPES.items():
+            yield Case("shapes", name, cell, b, t, i, h)
+
+
+def _steps() -> Iterable[Case]:
+    for cell in GATES:
+        for unrolled in (False, True):
+            yield Case("step", "128", cell, 1, 1, 128, 128, unrolled=unrolled)
+
+
+def _tasks() -> Iterable[Case]:
+    def case(name: str, cell: str, b: int, t: int | tuple[int, int], i: int, h: int, **more: int) -> Case:
+        ragged = t if isinstance(t, tuple) else None
+        longest = t[1] if isinstance(t, tuple) else t
+        return Case("tasks", name, cell, b, longest, i, h, ragged=ragged, **more)
+
+    yield case("names", "rnn", 64, (6, 10), 64, 128)
+    yield case("names", "gru", 64, (6, 10), 64, 128)
+    yield case("names-bi", "lstm", 64, (6, 10), 64, 128, bidirectional=True)
+    yield case("names-bi-dense", "lstm", 64, 8, 64, 128, bidirectional=True)
+    yield case("names-single", "rnn", 1, 7, 86, 128)
+    for cell in GATES:
+        yield case("names-generate", cell, 64, (7, 10), 80, 256)
+    yield case("headlines", "rnn", 64, (11, 17), 300, 50)
+    yield case("headlines", "gru", 64, 12, 300, 300)
+    yield case("headlines-bi", "lstm", 64, (11, 17), 200, 128, bidirectional=True)
+    yield case("translate-encoder", "lstm", 64, (7, 10), 256, 256, bidirectional=True)
+    yield case("translate-decoder", "lstm", 64, 9, 256, 256)
+    yield case("translate-attention", "lstm", 64, 9, 768, 256)
+    yield case("translate-plain", "gru", 128, (7, 13), 256, 256)
+    yield case("language-model", "lstm", 20, 35, 200, 200, layers=2)
+
+
+GRID: tuple[Case, ...] = (*_shapes(), *_steps(), *_tasks())
+
+
+def select(
+    groups: Sequence[str] = GROUPS, cells: Sequence[str] | None = None, shapes: Sequence[str] | None = None
+) -> list[Case]:
+    """The cases of the named groups, cells and shapes (None: all), in the grid's order.
+
+    Raises ValueError naming any group, cell or shape that the grid does not have.
+    """
+    known = {"group": GROUPS, "cell": tuple(GATES), "shape": tuple(dict.fromkeys(case.name for case in GRID))}
+    for kind, asked in (("group", groups), ("cell", cells), ("shape", shapes)):
+        unknown = [name for name in asked or () if name not in known[kind]]
+        if unknown:
+            raise ValueError(f"no {kind} named {', '.join(unknown)}; choose from {', '.join(known[kind])}")
+    chosen = [
+        case
+        for case in GRID
+        if case.group in groups
+        and (cells is None or case.cell in cells)
+        and (shapes is None or case.name in shapes)
+    ]
+    if not chosen:
+        raise ValueError("these groups, cells and shapes have no case in common")
+    return chosen

@@ -1,0 +1,17 @@
+// What module.cpp binds: one layer in one direction, any cell, one function a direction of the data.
+#pragma once
+#include "simd.h"
+
+namespace fastrnn {
+inline namespace FASTRNN_ISA {
+
+template <class T>
+void layer_forward(int cell, const ForwardArgs& args);
+template <class T>
+void layer_backward(int cell, const BackwardArgs& args);
+// Values of type T that forward leaves for backward, `rows` = N.
+template <class T>
+int64_t reserve_size(int cell, int64_t rows, int64_t H);
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn

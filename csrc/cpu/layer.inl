@@ -1,0 +1,43 @@
+// Definitions of layer.h; each dtype's unit includes this and instantiates it, so that they compile in parallel.
+#include <stdexcept>
+
+#include "../cells/registry.h"
+#include "backward.h"
+#include "layer.h"
+
+namespace fastrnn {
+inline namespace FASTRNN_ISA {
+
+template <class T, class Use>
+auto with_cell(int cell, Use&& use) {
+  int i = 0;
+#define FASTRNN_CASE(name, type) \
+  if (cell == i++) return use(type{});
+  FASTRNN_CELLS(FASTRNN_CASE)
+#undef FASTRNN_CASE
+  throw std::invalid_argument("fastrnn: unknown cell number");
+}
+
+template <class T>
+void layer_forward(int cell, const ForwardArgs& args) {
+  with_cell<T>(cell, [&](auto c) {
+    const Forward<decltype(c), T> pass(args);
+    run_team(pass.threads(), pass);
+  });
+}
+
+template <class T>
+void layer_backward(int cell, const BackwardArgs& args) {
+  with_cell<T>(cell, [&](auto c) {
+    const Backward<decltype(c), T> pass(args);
+    run_team(pass.threads(), pass);
+  });
+}
+
+template <class T>
+int64_t reserve_size(int cell, int64_t rows, int64_t H) {
+  return with_cell<T>(cell, [&](auto c) { return Blocks<decltype(c), T>::reserve_size(rows, H); });
+}
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn

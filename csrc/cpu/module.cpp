@@ -1,0 +1,144 @@
+// The Python binding, built once per ISA as fastrnn._kernels_<isa>. Pointers come as integers; fastrnn/ops.py has
+// checked every size, dtype and stride before it calls, and keeps the tensors alive until the call returns.
+#include <dlfcn.h>
+#include <pybind11/pybind11.h>
+
+#include <chrono>
+#include <string>
+
+#include "../cells/registry.h"
+#include "layer.h"
+#include "team.h"
+
+#define FASTRNN_STRING_(x) #x
+#define FASTRNN_STRING(x) FASTRNN_STRING_(x)
+#define FASTRNN_CONCAT_(a, b) a##b
+#define FASTRNN_CONCAT(a, b) FASTRNN_CONCAT_(a, b)
+
+namespace py = pybind11;
+
+namespace fastrnn {
+
+OpenMP openmp;
+
+namespace {
+
+template <class F>
+F symbol(void* library, const char* name) {
+  return reinterpret_cast<F>(dlsym(library, name));
+}
+
+// Takes the OpenMP runtime from `library` (a path that is loaded already), or, if empty, from the global symbols.
+// Returns the path of the runtime, or an empty string: then every call runs on one thread.
+std::string use_openmp(const std::string& library) {
+  openmp = OpenMP{};
+  void* handle = library.empty() ? RTLD_DEFAULT : dlopen(library.c_str(), RTLD_NOW | RTLD_NOLOAD);
+  if (!library.empty() && !handle) return "";
+  OpenMP found;
+  found.parallel = symbol<decltype(found.parallel)>(handle, "GOMP_parallel");
+  found.thread_num = symbol<decltype(found.thread_num)>(handle, "omp_get_thread_num");
+  found.num_threads = symbol<decltype(found.num_threads)>(handle, "omp_get_num_threads");
+  Dl_info info{};
+  if (!found.parallel || !found.thread_num || !found.num_threads ||
+      !dladdr(reinterpret_cast<void*>(found.parallel), &info))
+    return "";
+  openmp = found;
+  return info.dli_fname ? info.dli_fname : "unknown";
+}
+
+struct BarrierRounds {
+  int rounds;
+  void operator()(const Member& m) const {
+    for (int i = 0; i < rounds; ++i) m.sync();
+  }
+};
+
+double barrier_ns(int threads) {
+  BarrierRounds rounds{20000};
+  run_team(threads, rounds);
+  const auto start = std::chrono::steady_clock::now();
+  run_team(threads, rounds);
+  return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count() / rounds.rounds;
+}
+
+template <class P = void*>
+P pointer(int64_t address) {
+  return reinterpret_cast<P>(static_cast<uintptr_t>(address));
+}
+
+using Address = int64_t;
+
+Layer layer(int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, Address batch_sizes, bool reverse, int dtype,
+            int threads) {
+  return Layer{T, B, I, H, P, pointer<const int64_t*>(batch_sizes), reverse, DType(dtype), threads};
+}
+
+void forward(int cell, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, Address batch_sizes, bool reverse,
+             int dtype, int threads, Address w_ih, Address w_hh, Address b_ih, Address b_hh, Address w_hr, Address x,
+             int64_t x_step, int64_t x_row, Address hx, Address cx, Address y, int64_t y_step, int64_t y_row,
+             Address h_n, Address c_n, Address reserve) {
+  const ForwardArgs args{layer(T, B, I, H, P, batch_sizes, reverse, dtype, threads),
+                         {pointer(w_ih), pointer(w_hh), pointer(b_ih), pointer(b_hh), pointer(w_hr)},
+                         {pointer(x), x_step, x_row},
+                         pointer(hx),
+                         pointer(cx),
+                         {pointer(y), y_step, y_row},
+                         pointer(h_n),
+                         pointer(c_n),
+                         pointer(reserve)};
+  py::gil_scoped_release release;
+  args.layer.dtype == DType::f64 ? layer_forward<double>(cell, args) : layer_forward<float>(cell, args);
+}
+
+void backward(int cell, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, Address batch_sizes, bool reverse,
+              int dtype, int threads, Address w_ih, Address w_hh, Address b_ih, Address b_hh, Address w_hr, Address x,
+              int64_t x_step, int64_t x_row, Address hx, Address cx, Address y, int64_t y_step, int64_t y_row,
+              Address reserve, Address dy, int64_t dy_step, int64_t dy_row, Address dh_n, Address dc_n, Address dx,
+              Address dhx, Address dcx, Address dw_ih, Address dw_hh, Address db_ih, Address db_hh, Address dw_hr) {
+  const BackwardArgs args{layer(T, B, I, H, P, batch_sizes, reverse, dtype, threads),
+                          {pointer(w_ih), pointer(w_hh), pointer(b_ih), pointer(b_hh), pointer(w_hr)},
+                          {pointer(x), x_step, x_row},
+                          pointer(hx),
+                          pointer(cx),
+                          {pointer(y), y_step, y_row},
+                          pointer(reserve),
+                          {pointer(dy), dy_step, dy_row},
+                          pointer(dh_n),
+                          pointer(dc_n),
+                          {pointer(dx), B * I, I},
+                          pointer(dhx),
+                          pointer(dcx),
+                          pointer(dw_ih),
+                          pointer(dw_hh),
+                          pointer(db_ih),
+                          pointer(db_hh),
+                          pointer(dw_hr)};
+  py::gil_scoped_release release;
+  args.layer.dtype == DType::f64 ? layer_backward<double>(cell, args) : layer_backward<float>(cell, args);
+}
+
+int64_t reserve(int cell, int dtype, int64_t rows, int64_t H) {
+  return DType(dtype) == DType::f64 ? reserve_size<double>(cell, rows, H) : reserve_size<float>(cell, rows, H);
+}
+
+py::tuple cell_names() {
+  py::list names;
+#define FASTRNN_NAME(name, type) names.append(#name);
+  FASTRNN_CELLS(FASTRNN_NAME)
+#undef FASTRNN_NAME
+  return py::tuple(names);
+}
+
+}  // namespace
+}  // namespace fastrnn
+
+PYBIND11_MODULE(FASTRNN_CONCAT(_kernels_, FASTRNN_ISA), m) {
+  m.doc() = "fastrnn kernels, one layer and direction (private: use fastrnn.ops)";
+  m.attr("ISA") = FASTRNN_STRING(FASTRNN_ISA);
+  m.attr("CELLS") = fastrnn::cell_names();
+  m.def("forward", &fastrnn::forward);
+  m.def("backward", &fastrnn::backward);
+  m.def("reserve_size", &fastrnn::reserve);
+  m.def("use_openmp", &fastrnn::use_openmp);
+  m.def("barrier_ns", &fastrnn::barrier_ns);
+}

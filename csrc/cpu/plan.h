@@ -1,0 +1,37 @@
+// How a call is laid out: threads, what a step's work is split by, rows a chunk. The one place where shapes are judged.
+#pragma once
+#include <algorithm>
+
+#include "simd.h"
+
+namespace fastrnn {
+inline namespace FASTRNN_ISA {
+
+struct Plan {
+  int threads;
+  // rows: every thread takes some rows of the batch and all units, and a step needs no barrier;
+  // otherwise every thread takes some units and all rows, and meets the others after each step.
+  bool split_rows;
+  int64_t chunk_rows;  // time is cut into chunks of about so many rows: their gates stay in cache, workspace is bounded
+};
+
+template <class T>
+inline Plan make_plan(const Layer& l, int64_t rows, int64_t gates, int64_t unit_blocks) {
+  Plan p{std::max(1, l.threads), false, 256};
+  const int64_t weights = gates * l.H * l.R() * int64_t(sizeof(T));
+  const double step_flops = 2.0 * double(l.B) * double(gates) * double(l.H) * double(l.R());
+  const double flops = 2.0 * double(rows) * double(gates) * double(l.H) * double(l.I + l.R());
+  // Split by rows while a core's second-level cache holds the whole recurrent matrix and there are rows for full tiles.
+  p.split_rows = p.threads > 1 && weights <= (384 << 10) && l.B >= 4 * p.threads;
+  // A team costs some microseconds a call and, when units are split, a barrier a step.
+  if (flops < 4e5 || (!p.split_rows && step_flops < 6e4)) p.threads = 1;
+  if (p.split_rows)
+    p.threads = int(std::min<int64_t>(p.threads, l.B));
+  else
+    p.threads = int(std::min<int64_t>(p.threads, unit_blocks));
+  if (p.threads == 1) p.split_rows = false;
+  return p;
+}
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn

@@ -1,0 +1,106 @@
+// The register tile: the one inner loop of every product in the CPU kernels.
+//
+//   out[r][j] = init[r][j] + sum_k a[r * row_stride + k * k_stride] * panel[k][j],   r < rows, j < NV vectors
+//
+// A panel is NV vectors wide and contiguous over k; a is read by broadcast. NV is the number of gates for a cell's
+// panels (all gates of a unit block side by side) and 2 elsewhere.
+#pragma once
+#include "simd.h"
+
+namespace fastrnn {
+inline namespace FASTRNN_ISA {
+
+// Accumulators + one panel vector + one broadcast a row must fit the register file.
+template <int NV>
+constexpr int kTileRows = (kVectorRegisters == 32 ? 24 : 12) / NV;
+
+// KU independent sums hide the FMA latency where a tile has few accumulators.
+template <class T, int NV, int MR, int KU>
+FASTRNN_NOINLINE void tile_kernel(int64_t K, const T* a, int64_t row_stride, int64_t k_stride, const T* panel,
+                                  const T* init, int64_t init_stride, T* out, int64_t out_stride) {
+  using V = Vec<T>;
+  constexpr int L = kLanes<T>;
+  V acc[KU][MR][NV];
+  FASTRNN_UNROLL
+  for (int r = 0; r < MR; ++r) {
+    FASTRNN_UNROLL
+    for (int j = 0; j < NV; ++j) {
+      acc[0][r][j] = init ? load(init + r * init_stride + j * L) : V{};
+      FASTRNN_UNROLL
+      for (int u = 1; u < KU; ++u) acc[u][r][j] = V{};
+    }
+  }
+  int64_t k = 0;
+  for (; k + KU <= K; k += KU) {
+    FASTRNN_UNROLL
+    for (int u = 0; u < KU; ++u) {
+      V x[MR];
+      FASTRNN_UNROLL
+      for (int r = 0; r < MR; ++r) x[r] = broadcast(a[r * row_stride + u * k_stride]);
+      FASTRNN_UNROLL
+      for (int j = 0; j < NV; ++j) {
+        const V p = load(panel + (u * NV + j) * L);
+        FASTRNN_UNROLL
+        for (int r = 0; r < MR; ++r) acc[u][r][j] += x[r] * p;
+      }
+    }
+    a += KU * k_stride;
+    panel += KU * NV * L;
+  }
+  for (; k < K; ++k) {
+    FASTRNN_UNROLL
+    for (int j = 0; j < NV; ++j) {
+      const V p = load(panel + j * L);
+      FASTRNN_UNROLL
+      for (int r = 0; r < MR; ++r) acc[0][r][j] += broadcast(a[r * row_stride]) * p;
+    }
+    a += k_stride;
+    panel += NV * L;
+  }
+  FASTRNN_UNROLL
+  for (int r = 0; r < MR; ++r) {
+    FASTRNN_UNROLL
+    for (int j = 0; j < NV; ++j) {
+      V sum = acc[0][r][j];
+      FASTRNN_UNROLL
+      for (int u = 1; u < KU; ++u) sum += acc[u][r][j];
+      store(out + r * out_stride + j * L, sum);
+    }
+  }
+}
+
+template <class T, int NV, int MR = kTileRows<NV>>
+inline void tile(int rows, int64_t K, const T* a, int64_t row_stride, int64_t k_stride, const T* panel, const T* init,
+                 int64_t init_stride, T* out, int64_t out_stride) {
+  if constexpr (MR > 1)
+    if (rows < MR)
+      return tile<T, NV, MR - 1>(rows, K, a, row_stride, k_stride, panel, init, init_stride, out, out_stride);
+  constexpr int chains = MR * NV;
+  constexpr int KU = chains >= 6 ? 1 : chains >= 3 ? 2 : 4;
+  tile_kernel<T, NV, MR, KU>(K, a, row_stride, k_stride, panel, init, init_stride, out, out_stride);
+}
+
+// out (rows, NV vectors) = bias (one panel row, or null) + a (rows, K; columns adjacent) * panel (K, NV vectors).
+// K is cut so that a slice of the panel stays in the first-level cache while all rows pass over it.
+template <class T, int NV>
+inline void panel_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* panel, const T* bias, T* out) {
+  constexpr int64_t width = NV * kLanes<T>;
+  constexpr int64_t slice = 16384 / (width * int64_t(sizeof(T)));
+  constexpr int MR = kTileRows<NV>;
+  // rows are dealt evenly: 16 rows by tiles of 3 are 3 3 3 3 2 2, not 3 3 3 3 3 1
+  const int64_t tiles = (rows + MR - 1) / MR;
+  int64_t k = 0;
+  do {
+    const int64_t depth = K - k <= slice + slice / 2 || rows <= MR ? K - k : slice;
+    for (int64_t i = 0; i < tiles; ++i) {
+      const int64_t r = rows * i / tiles, m = rows * (i + 1) / tiles - r;
+      T* o = out + r * width;
+      tile<T, NV>(int(m), depth, a + r * row_stride + k, row_stride, 1, panel + k * width, k ? o : bias, k ? width : 0,
+                  o, width);
+    }
+    k += depth;
+  } while (k < K);
+}
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn

@@ -1,0 +1,298 @@
+"""What is checked before anything runs: constructor arguments, weights, inputs and states.
+
+The kernels take sizes on trust, so nothing may pass here that does not fit. Texts and exception types are those of
+torch.nn where torch.nn has them. Text is only built when a check fails: a call of one time step lasts microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from numbers import Integral, Number
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "GATES",
+    "NAMES",
+    "check_batch_sizes",
+    "check_cell_call",
+    "check_cell_sizes",
+    "check_input",
+    "check_layer_arguments",
+    "check_states",
+    "check_tensor",
+    "check_weights",
+    "states_of",
+    "weight_names",
+    "weight_shapes",
+]
+
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+NAMES = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
+DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16, torch.float16})
+
+
+def check_layer_arguments(
+    input_size: Any,
+    hidden_size: Any,
+    num_layers: Any,
+    bias: Any,
+    batch_first: Any,
+    dropout: Any,
+    proj_size: Any,
+) -> None:
+    """Raise the TypeError or ValueError of torch.nn's layers for arguments of the wrong type or out of range."""
+    if not isinstance(dropout, Number) or isinstance(dropout, (bool, complex)) or not 0 <= dropout <= 1:  # type: ignore[operator]
+        raise ValueError(
+            "dropout should be a number in range [0, 1] representing the probability of an element "
+            "being zeroed"
+        )
+    for name, value, kind in (
+        ("bias", bias, bool),
+        ("batch_first", batch_first, bool),
+        ("input_size", input_size, int),
+        ("hidden_size", hidden_size, int),
+        ("num_layers", num_layers, Integral),
+        ("proj_size", proj_size, Integral),
+    ):
+        if not isinstance(value, kind):
+            raise TypeError(
+                f"{name} should be of type {'bool' if kind is bool else 'int'}, got: {type(value).__name__}"
+            )
+    for name, value in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
+        if value <= 0:
+            raise ValueError(f"{name} must be greater than zero")
+    if proj_size < 0:
+        raise ValueError("proj_size should be a positive integer or zero to disable projections")
+    if proj_size >= hidden_size:
+        raise ValueError("proj_size has to be smaller than hidden_size")
+
+
+def check_cell_sizes(input_size: Any, hidden_size: Any) -> None:
+    """Raise ValueError for a cell's size below one."""
+    for name, value in (("input_size", input_size), ("hidden_size", hidden_size)):
+        if value <= 0:
+            raise ValueError(f"{name} must be greater than zero")
+
+
+def weight_names(num_layers: int, directions: int, bias: bool, proj_size: int) -> list[str]:
+    """Parameter names of a layer stack in torch's order: by layer, then direction."""
+    kinds = (
+        ["weight_ih", "weight_hh"]
+        + (["bias_ih", "bias_hh"] if bias else [])
+        + (["weight_hr"] if proj_size else [])
+    )
+    return [
+        f"{kind}_l{layer}{suffix}"
+        for layer in range(num_layers)
+        for suffix in ("", "_reverse")[:directions]
+        for kind in kinds
+    ]
+
+
+def weight_shapes(
+    cell: str, input_size: int, hidden_size: int, proj_size: int, num_layers: int, directions: int, bias: bool
+) -> list[tuple[int, ...]]:
+    """Shapes of the weights that `weight_names` lists."""
+    rows, out_size = GATES[cell] * hidden_size, proj_size or hidden_size
+    shapes: list[tuple[int, ...]] = []
+    for layer in range(num_layers):
+        block: list[tuple[int, ...]] = [
+            (rows, directions * out_size if layer else input_size),
+            (rows, out_size),
+        ]
+        if bias:
+            block += [(rows,), (rows,)]
+        if proj_size:
+            block.append((proj_size, hidden_size))
+        shapes += block * directions
+    return shapes
+
+
+def check_weights(
+    name: str, weights: Sequence[Tensor], shapes: list[tuple[int, ...]], names: Callable[[], Sequence[str]]
+) -> None:
+    """Check that every weight is there, of the shape its layer needs, and of one dtype and device."""
+    try:
+        sound = [weight.shape for weight in weights] == shapes and 0 not in shapes[0]
+        dtype, device = weights[0].dtype, weights[0].device
+        for weight in weights:
+            if weight.dtype is not dtype or weight.device != device:
+                sound = False
+    except (AttributeError, IndexError):  # a weight that is None, or no weights at all
+        sound = False
+    if not sound:
+        _refuse_weights(name, weights, shapes, names())
+
+
+def _refuse_weights(
+    name: str, weights: Sequence[Tensor], shapes: list[tuple[int, ...]], names: Sequence[str]
+) -> NoReturn:
+    if len(weights) != len(shapes):
+        raise RuntimeError(f"{name}: expected {len(shapes)} weights ({', '.join(names)}), got {len(weights)}")
+    for label, weight, shape in zip(names, weights, shapes, strict=True):
+        if not isinstance(weight, Tensor):
+            raise TypeError(
+                f"{name}: {label} should be a Tensor of shape {shape}, got {type(weight).__name__}"
+            )
+        if weight.shape != shape:
+            raise RuntimeError(f"{name}: {label} should have shape {shape}, got {tuple(weight.shape)}")
+        if weight.dtype is not weights[0].dtype:
+            raise ValueError(
+                f"{name}: all weights should have one dtype, but {names[0]} has {weights[0].dtype} and "
+                f"{label} has {weight.dtype}. Convert model: model.to({weights[0].dtype})"
+            )
+        if weight.device != weights[0].device:
+            raise RuntimeError(
+                f"{name}: all weights should be on one device, but {names[0]} is on "
+                f"{weights[0].device} and {label} on {weight.device}. Convert model: "
+                f"model.to('{weights[0].device}')"
+            )
+    raise ValueError(f"{name}: input_size and hidden_size must be greater than zero")
+
+
+def check_tensor(name: str, x: Tensor, weight: Tensor) -> None:
+    """Check the input's dtype and device against the weights'."""
+    dtype = x.dtype
+    if dtype is not weight.dtype:
+        raise ValueError(
+            f"RNN input dtype ({dtype}) does not match weight dtype ({weight.dtype}). "
+            f"Convert input: input.to({weight.dtype}), or convert model: model.to({dtype})"
+        )
+    if dtype not in DTYPES:
+        raise TypeError(
+            f"{name}: dtype {dtype} is not supported. Convert model and input to torch.float32, torch.float64, "
+            "torch.bfloat16 or torch.float16"
+        )
+    if x.device != weight.device:
+        raise RuntimeError(
+            f"Input and parameter tensors are not at the same device, found input tensor at {x.device} and "
+            f"parameter tensor at {weight.device}. Convert input: input.to('{weight.device}'), or convert model: "
+            f"model.to('{x.device}')"
+        )
+
+
+def _refuse_state(label: str, state: Tensor, x: Tensor) -> NoReturn:
+    if state.dtype is not x.dtype:
+        raise ValueError(
+            f"RNN {label} dtype ({state.dtype}) does not match input dtype ({x.dtype}). "
+            f"Convert it: {label}.to({x.dtype})"
+        )
+    raise RuntimeError(
+        f"Input and hidden tensors are not at the same device, found input tensor at {x.device} and {label} at "
+        f"{state.device}. Convert it: {label}.to('{x.device}')"
+    )
+
+
+def states_of(name: str, hx: Any, pair: bool) -> tuple[Tensor, ...]:
+    """The initial states as a tuple: () for None, (h,) for one Tensor, (h, c) for an LSTM's pair."""
+    if hx is None:
+        return ()
+    if not pair:
+        if isinstance(hx, Tensor):
+            return (hx,)
+        raise TypeError(f"{name}: hx should be a Tensor, got {type(hx).__name__}")
+    if isinstance(hx, (tuple, list)):
+        if len(hx) == 2 and isinstance(hx[0], Tensor) and isinstance(hx[1], Tensor):
+            return (hx[0], hx[1])
+        raise TypeError(
+            f"{name}: hx should be a pair of Tensors (h_0, c_0), got "
+            f"({', '.join(type(part).__name__ for part in hx)})"
+        )
+    raise TypeError(f"{name}: hx should be a pair of Tensors (h_0, c_0), got {type(hx).__name__}")
+
+
+def check_input(name: str, x: Tensor, states: tuple[Tensor, ...], packed: bool) -> None:
+    """Check the number of dimensions of the input and of the states beside it."""
+    ndim = x.dim()
+    if packed:
+        if ndim != 2:
+            raise RuntimeError(f"input must have 2 dimensions, got {ndim}")
+        return
+    if ndim != 3 and ndim != 2:
+        tail = "D tensor instead" if name == "RNN" else "D instead"
+        raise ValueError(f"{name}: Expected input to be 2D or 3D, got {ndim}{tail}")
+    for state in states:
+        if state.dim() != ndim:
+            form = "batched 3-D" if ndim == 3 else "unbatched 2-D"
+            if len(states) == 1:
+                raise RuntimeError(
+                    f"For {form} input, hx should also be {ndim}-D but got {state.dim()}-D tensor"
+                )
+            raise RuntimeError(
+                f"For {form} input, hx and cx should also be {ndim}-D but got "
+                f"({states[0].dim()}-D, {states[1].dim()}-D) tensors"
+            )
+
+
+def check_states(
+    states: tuple[Tensor, ...], x: Tensor, shapes: tuple[tuple[int, int, int], tuple[int, int, int]]
+) -> None:
+    """Check the states' shapes, dtype and device. `shapes` are those of h_0 and c_0, batched."""
+    dtype, device = x.dtype, x.device
+    for state, shape in zip(states, shapes, strict=False):
+        if state.shape != shape:
+            label = "hidden" if len(states) == 1 else "hidden[0]" if state is states[0] else "hidden[1]"
+            raise RuntimeError(f"Expected {label} size {shape}, got {list(state.shape)}")
+        if state.dtype is not dtype or state.device != device:
+            _refuse_state("hx" if len(states) == 1 else "hx[0]" if state is states[0] else "hx[1]", state, x)
+
+
+def check_batch_sizes(
+    rows: int, batch_sizes: Tensor, sorted_indices: Tensor | None, unsorted_indices: Tensor | None
+) -> int:
+    """Check that a PackedSequence's parts fit one another; return its number of sequences."""
+    if batch_sizes.dtype is not torch.int64 or batch_sizes.device.type != "cpu" or batch_sizes.dim() != 1:
+        raise ValueError(
+            "PackedSequence.batch_sizes should be a one-dimensional int64 tensor on the CPU, got "
+            f"{batch_sizes.dim()}-D {batch_sizes.dtype} on {batch_sizes.device}"
+        )
+    sizes = batch_sizes.tolist()
+    if not sizes:
+        raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+    if sizes[-1] < 1 or sum(sizes) != rows or sizes != sorted(sizes, reverse=True):
+        raise ValueError(
+            "PackedSequence.batch_sizes should be positive, non-increasing and add up to the rows of "
+            f"data, but {len(sizes)} sizes from {sizes[0]} to {sizes[-1]} add up to {sum(sizes)} "
+            f"for {rows} rows. Build it with torch.nn.utils.rnn.pack_padded_sequence"
+        )
+    batch: int = sizes[0]
+    for indices in (sorted_indices, unsorted_indices):
+        if indices is not None and indices.shape != (batch,):
+            raise ValueError(
+                f"PackedSequence.sorted_indices and unsorted_indices should have shape ({batch},), got "
+                f"{tuple(indices.shape)}"
+            )
+    return batch
+
+
+def check_cell_call(
+    name: str, x: Tensor, states: tuple[Tensor, ...], input_size: int, hidden_size: int
+) -> None:
+    """Check input and states of one step (the cell modules): (I) or (B, I), and (H) or (B, H)."""
+    ndim = x.dim()
+    if ndim != 2 and ndim != 1:
+        raise ValueError(f"{name}: Expected input to be 1D or 2D, got {ndim}D instead")
+    for i, state in enumerate(states):
+        if state.dim() not in (1, 2):
+            label = f"hx[{i}]" if len(states) == 2 else "hidden"
+            raise ValueError(f"{name}: Expected {label} to be 1D or 2D, got {state.dim()}D instead")
+    if x.shape[-1] != input_size:
+        raise RuntimeError(f"input has inconsistent input_size: got {x.shape[-1]} expected {input_size}")
+    for i, state in enumerate(states):
+        if state.dim() != ndim:
+            raise RuntimeError(
+                f"For {ndim}-D input, hidden{i} should also be {ndim}-D but got {state.dim()}-D tensor"
+            )
+        if ndim == 2 and state.shape[0] != x.shape[0]:
+            raise RuntimeError(
+                f"Input batch size {x.shape[0]} doesn't match hidden{i} batch size {state.shape[0]}"
+            )
+        if state.shape[-1] != hidden_size:
+            raise RuntimeError(
+                f"hidden{i} has inconsistent hidden_size: got {state.shape[-1]}, expected {hidden_size}"
+            )
+        if state.dtype is not x.dtype or state.device != x.device:
+            _refuse_state(f"hidden{i}", state, x)

@@ -1,0 +1,99 @@
+"""Picks the compiled kernels: by what the processor runs, or by the environment variable FASTRNN_ISA."""
+
+import contextlib
+import importlib
+import importlib.util
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+_BUILD_HINT = (
+    "Build it with `pip install .` (or `pip install -e .`) in the source folder, with a C++17 compiler; "
+    "`python -m fastrnn info` then shows what is there."
+)
+_ALL = ("avx512", "avx2", "baseline")
+
+
+def _load(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(f"fastrnn.{name}")
+    except ImportError as e:
+        raise ImportError(f"the compiled module fastrnn.{name} cannot be loaded ({e}). {_BUILD_HINT}") from e
+
+
+def built_isas() -> list[str]:
+    """Names of the ISAs whose kernels are installed, the best first."""
+    return [n for n in _ALL if importlib.util.find_spec(f"fastrnn._kernels_{n}")]
+
+
+def available_isas() -> list[str]:
+    """Names of the ISAs that are installed and that this processor runs, the best first."""
+    built = built_isas()
+    return [n for n in _load("_cpu").supported() if n in built]
+
+
+def _choose() -> ModuleType:
+    available = available_isas()
+    forced = os.environ.get("FASTRNN_ISA", "")
+    if forced and forced not in _ALL:
+        raise ImportError(f"FASTRNN_ISA={forced!r} is not one of {', '.join(_ALL)}")
+    if forced and forced not in available:
+        reason = "this processor does not run it" if forced in built_isas() else "it was not built"
+        raise ImportError(
+            f"FASTRNN_ISA={forced} cannot be used: {reason}. Available: {', '.join(available) or 'none'}. {_BUILD_HINT}"
+        )
+    if not available:
+        raise ImportError(f"fastrnn's compiled kernels are missing. {_BUILD_HINT}")
+    return _with_openmp(_load(f"_kernels_{forced or available[0]}"))
+
+
+def _with_openmp(module: ModuleType) -> ModuleType:
+    """Connects the kernels to the OpenMP runtime that torch brought, so that there is one in the process."""
+    module.runtime = module.use_openmp("")
+    if not module.runtime:  # torch's runtime is not among the global symbols: find it by its file
+        with contextlib.suppress(OSError):
+            maps = Path("/proc/self/maps").read_text()
+            for path in dict.fromkeys(re.findall(r"(/\S*/lib(?:gomp|iomp5|omp)[^/\s]*\.so\S*)", maps)):
+                module.runtime = module.runtime or module.use_openmp(path)
+    return module
+
+
+kernels: ModuleType = _choose()
+CELLS: dict[str, int] = {name: number for number, name in enumerate(kernels.CELLS)}
+DTYPES: dict[torch.dtype, int] = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+
+
+def isa_in_use() -> str:
+    return kernels.ISA
+
+
+@contextlib.contextmanager
+def use_isa(name: str) -> Iterator[None]:
+    """Runs the block on another ISA's kernels (for tests). What one ISA saved for backward, only that ISA can read."""
+    global kernels
+    if name not in available_isas():
+        raise ValueError(f"ISA {name!r} is not available here; there are {', '.join(available_isas())}")
+    before, kernels = kernels, _with_openmp(_load(f"_kernels_{name}"))
+    try:
+        yield
+    finally:
+        kernels = before
+
+
+def openmp_runtime() -> str:
+    """Path of the OpenMP runtime the kernels use, or a text that says there is none."""
+    return kernels.runtime or "none found: every call runs on one thread"
+
+
+def barrier_ns(threads: int) -> float:
+    """Mean time of one barrier between `threads` threads, in nanoseconds."""
+    return kernels.barrier_ns(threads)
+
+
+def cuda_info() -> str:
+    """What there is of CUDA kernels."""
+    return "not built (this version has no CUDA kernels; tensors must be on the CPU)"

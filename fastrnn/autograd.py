@@ -1,0 +1,202 @@
+"""One recurrent layer in one direction, differentiable any number of times in either mode.
+
+First derivatives run in the kernels. Where a derivative of a derivative is asked for (double backward, forward mode,
+torch.func), it is taken of the same formulas in `fastrnn.reference`, which cost more and serve every order.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function, forward_ad
+
+from fastrnn import ops
+
+_DIFFERENTIABLE = len(ops.GRADIENTS)  # x, hx, cx and five parameters
+
+
+def recurrent_layer(
+    cell: str,
+    x: Tensor,
+    hx: Tensor | None,
+    cx: Tensor | None,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None = None,
+    b_hh: Tensor | None = None,
+    w_hr: Tensor | None = None,
+    batch_sizes: Tensor | None = None,
+    reverse: bool = False,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Runs `cell` ('rnn_tanh', 'rnn_relu', 'gru', 'lstm') over a sequence.
+
+    Args:
+        x: (T, B, I), or packed rows (N, I) with batch_sizes. Any strides; float32, float64, bfloat16 or float16.
+        hx: initial h, (B, R), R = P with a projection and H without; None: zeros.
+        cx: initial c of an LSTM, (B, H); None: zeros.
+        w_ih, w_hh, b_ih, b_hh: (G*H, I), (G*H, R), (G*H), (G*H), gates in torch's order; biases may be None.
+        w_hr: LSTM projection (P, H), or None.
+        batch_sizes: rows of each step, a CPU int64 tensor (T,) that never grows; None: x is dense.
+        reverse: from the last step to the first; a packed row starts from hx at its own last step.
+
+    Returns:
+        y (T, B, R) or (N, R), h_n (B, R), and c_n (B, H) for an LSTM, None otherwise.
+
+    Shapes, dtypes and devices must agree: `fastrnn.functional` checks them.
+    """
+    tensors = (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr)
+    batch = x.size(1) if batch_sizes is None else hx.size(0) if hx is not None else int(batch_sizes[0])
+    recording = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    transformed = torch._C._are_functorch_transforms_active()
+    if recording or transformed or forward_ad._current_level >= 0:
+        training = recording or transformed
+        y, h_n, c_n, _ = RecurrentLayer.apply(*tensors, batch_sizes, cell, batch, reverse, training)
+    else:
+        y, h_n, c_n, _ = ops.layer_forward(cell, *tensors, batch_sizes, batch, reverse, False)
+    return y, h_n, c_n if cell == "lstm" else None
+
+
+def _reference(cell: str, batch_sizes: Tensor | None, reverse: bool, present: Sequence[bool]) -> Callable:
+    """The layer as a function of its present tensors alone: what functorch's transforms want."""
+    from fastrnn import reference  # here, because its modules are built on ours
+
+    def layer(*tensors: Tensor) -> tuple[Tensor, ...]:
+        rest = iter(tensors)
+        arguments = [next(rest) if p else None for p in present]
+        out = reference.recurrent_layer(cell, *arguments, batch_sizes, reverse)  # type: ignore[arg-type]
+        return tuple(o for o in out if o is not None)
+
+    return layer
+
+
+def _zeros_for_none(tangents: Sequence[Tensor | None], primals: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(torch.zeros_like(p) if t is None else t for t, p in zip(tangents, primals, strict=True))
+
+
+def _push_forward(function: Callable, primals: tuple[Tensor, ...], tangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The derivative of `function` along `tangents`, by two reverse passes: v -> J^T v is linear, and its own pullback is
+    J. Unlike forward mode, this nests inside every other transform."""
+    outputs, pull_back = torch.func.vjp(function, *primals)
+    _, push = torch.func.vjp(lambda *v: pull_back(v), *map(torch.zeros_like, outputs))
+    return push(tangents)
+
+
+def _one_by_one(function: type[Function]) -> Callable:
+    """A vmap rule: the function on each example in turn, results stacked."""
+
+    def vmap(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
+        results = []
+        for i in range(info.batch_size):
+            example = [a if d is None else a.select(d, i) for a, d in zip(args, in_dims, strict=True)]
+            results.append(function.apply(*example))
+        outputs = tuple(torch.stack(column) for column in zip(*results, strict=True))
+        return outputs, (0,) * len(outputs)
+
+    return vmap
+
+
+class RecurrentLayer(Function):
+    """forward: (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, batch_sizes, cell, batch, reverse, training)
+    -> (y, h_n, c_n or empty, reserve)."""
+
+    @staticmethod
+    def forward(*args):
+        *tensors, batch_sizes, cell, batch, reverse, training = args
+        return ops.layer_forward(cell, *tensors, batch_sizes, batch, reverse, training)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, batch_sizes, cell, batch, reverse, _ = inputs
+        y, _, c_n, reserve = output
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*((reserve,) if cell == "lstm" else (reserve, c_n)))
+        ctx.save_for_backward(*tensors, batch_sizes, y, reserve)
+        ctx.save_for_forward(*tensors, batch_sizes)
+        ctx.cell, ctx.batch, ctx.reverse = cell, batch, reverse
+
+    @staticmethod
+    def backward(ctx, dy, dh_n, dc_n, _):
+        none = (None,) * 5  # batch_sizes, cell, batch, reverse, training
+        *tensors, batch_sizes, y, reserve = ctx.saved_tensors
+        if ctx.cell != "lstm":
+            dc_n = None
+        if dy is None and dh_n is None and dc_n is None:
+            return (None,) * _DIFFERENTIABLE + none
+        needed = [bool(n) for n in ctx.needs_input_grad[:_DIFFERENTIABLE]]
+        static = (batch_sizes, ctx.cell, ctx.batch, ctx.reverse, needed)
+        if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
+            grads = iter(RecurrentLayerGrad.apply(dy, dh_n, dc_n, *tensors, y, reserve, *static))
+            return (*(next(grads) if n else None for n in needed), *none)
+        grads = ops.layer_backward(ctx.cell, dy, dh_n, dc_n, *tensors, y, reserve, batch_sizes, ctx.batch, ctx.reverse, needed)
+        return (*(g if n else None for g, n in zip(grads, needed, strict=True)), *none)
+
+    @staticmethod
+    def jvp(ctx, *tangents):
+        *tensors, batch_sizes = ctx.saved_tensors
+        present = [t is not None for t in tensors]
+        primals = tuple(t for t in tensors if t is not None)
+        along = _zeros_for_none([t for t, p in zip(tangents[:_DIFFERENTIABLE], present, strict=True) if p], primals)
+        out = _push_forward(_reference(ctx.cell, batch_sizes, ctx.reverse, present), primals, along)
+        return (*out, *(None,) * (4 - len(out)))
+
+
+RecurrentLayer.vmap = staticmethod(_one_by_one(RecurrentLayer))
+
+
+class RecurrentLayerGrad(Function):
+    """The backward pass as a differentiable function of the output gradients and the layer's inputs.
+
+    forward: (dy, dh_n, dc_n, x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, y, reserve, batch_sizes, cell, batch, reverse,
+    needed) -> the needed gradients. y and the reserve follow from the inputs, so no derivative is taken of them.
+    """
+
+    @staticmethod
+    def forward(*args):
+        *tensors, batch_sizes, cell, batch, reverse, needed = args
+        grads = ops.layer_backward(cell, *tensors, batch_sizes, batch, reverse, needed)
+        return tuple(g for g, n in zip(grads, needed, strict=True) if n)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, batch_sizes, cell, _, reverse, needed = inputs
+        saved = (*tensors[:-2], batch_sizes)  # without y and reserve
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*saved)
+        ctx.save_for_forward(*saved)
+        ctx.cell, ctx.reverse, ctx.needed = cell, reverse, needed
+
+    @staticmethod
+    def backward(ctx, *grads):
+        function, primals, present = RecurrentLayerGrad._as_function(ctx)
+        outputs, pull_back = torch.func.vjp(function, *primals)
+        results = iter(pull_back(_zeros_for_none(grads, outputs)))
+        return (*(next(results) if p else None for p in present), *(None,) * 7)
+
+    @staticmethod
+    def jvp(ctx, *tangents):
+        function, primals, present = RecurrentLayerGrad._as_function(ctx)
+        along = [t for t, p in zip(tangents[: len(present)], present, strict=True) if p]
+        return _push_forward(function, primals, _zeros_for_none(along, primals))
+
+    @staticmethod
+    def _as_function(ctx) -> tuple[Callable, tuple[Tensor, ...], list[bool]]:
+        """The first derivative, by the reference formulas, as a function of the present tensors."""
+        *tensors, batch_sizes = ctx.saved_tensors
+        present = [t is not None for t in tensors]
+        given, inputs = present[:3], present[3:]
+        layer = _reference(ctx.cell, batch_sizes, ctx.reverse, inputs)
+        wanted = [n for n, p in zip(ctx.needed, inputs, strict=True) if p]
+
+        def gradient(*primals: Tensor) -> tuple[Tensor, ...]:
+            outputs, pull_back = torch.func.vjp(layer, *primals[sum(given) :])
+            upstream = iter(primals)
+            grads = pull_back(
+                tuple(next(upstream) if g else torch.zeros_like(o) for g, o in zip(given, outputs, strict=False))
+            )
+            return tuple(g for g, w in zip(grads, wanted, strict=True) if w)
+
+        return gradient, tuple(t for t in tensors if t is not None), present
+
+
+RecurrentLayerGrad.vmap = staticmethod(_one_by_one(RecurrentLayerGrad))

@@ -1,0 +1,208 @@
+"""One layer in one direction as two operations, `fastrnn::layer_forward` and `fastrnn::layer_backward`.
+
+Eager calls go straight to the compiled kernels. Everything else (meta tensors, FakeTensorMode, tracing) goes through the
+operations registered with torch.library, which have fake implementations beside the real ones. Both ways trust their
+arguments: `fastrnn.functional` has checked every shape, dtype and device.
+
+Shapes: T steps, B rows of the first step, I inputs, H units, P projected units, R = P or H, G gates.
+x is (T, B, I), or packed rows (N, I) with batch_sizes, a CPU int64 tensor (T,) that never grows.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fastrnn import _native
+
+GATES = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
+# Order of the gradients that layer_backward returns, and of its `needed` flags.
+GRADIENTS = ("x", "hx", "cx", "w_ih", "w_hh", "b_ih", "b_hh", "w_hr")
+
+_library = torch.library.Library("fastrnn", "DEF")
+_library.define(
+    "layer_forward(str cell, Tensor x, Tensor? hx, Tensor? cx, Tensor w_ih, Tensor w_hh, Tensor? b_ih, Tensor? b_hh, "
+    "Tensor? w_hr, Tensor? batch_sizes, SymInt batch, bool reverse, bool training) -> (Tensor, Tensor, Tensor, Tensor)"
+)
+_library.define(
+    "layer_backward(str cell, Tensor? dy, Tensor? dh_n, Tensor? dc_n, Tensor x, Tensor? hx, Tensor? cx, Tensor w_ih, "
+    "Tensor w_hh, Tensor? b_ih, Tensor? b_hh, Tensor? w_hr, Tensor y, Tensor reserve, Tensor? batch_sizes, SymInt batch, "
+    "bool reverse, bool[] needed) -> Tensor[]"
+)
+
+
+def _empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Uninitialised memory that a kernel will fill whole (tests poison it)."""
+    return torch.empty(shape, dtype=dtype or like.dtype, device=like.device)
+
+
+def _address(t: Tensor | None) -> int:
+    return 0 if t is None else t.data_ptr()
+
+
+def _contiguous(t: Tensor | None) -> Tensor | None:
+    return t if t is None or t.is_contiguous() else t.contiguous()
+
+
+def _strided(t: Tensor | None, packed: bool) -> tuple[Tensor | None, int, int]:
+    """A sequence's tensor with adjacent columns, and its strides from step to step and from row to row."""
+    if t is None:
+        return None, 0, 0
+    if t.stride(-1) != 1 and t.size(-1) != 1:
+        t = t.contiguous()
+    return (t, 0, t.stride(0)) if packed else (t, t.stride(0), t.stride(1))
+
+
+def _dims(cell: str, x: Tensor, w_hh: Tensor, w_hr: Tensor | None, batch_sizes: Tensor | None) -> tuple[int, ...]:
+    """T, I, H, P."""
+    steps = x.size(0) if batch_sizes is None else batch_sizes.size(0)
+    return steps, x.size(-1), w_hh.size(0) // GATES[cell], 0 if w_hr is None else w_hr.size(0)
+
+
+def _reserve_spec(cell: str, x: Tensor, units: int) -> tuple[int, torch.dtype]:
+    """Number and dtype of the values that forward leaves for backward."""
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    rows = x.size(0) if x.dim() == 2 else x.size(0) * x.size(1)
+    per_row = _native.kernels.reserve_size(_native.CELLS[cell], _native.DTYPES[dtype], 1, units)
+    return rows * per_row, dtype
+
+
+def _forward_kernel(
+    cell: str,
+    x: Tensor,
+    hx: Tensor | None,
+    cx: Tensor | None,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None,
+    b_hh: Tensor | None,
+    w_hr: Tensor | None,
+    batch_sizes: Tensor | None,
+    batch: int,
+    reverse: bool,
+    training: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    steps, inputs, units, projected = _dims(cell, x, w_hh, w_hr, batch_sizes)
+    width = projected or units
+    y = _empty((*x.shape[:-1], width), x)
+    h_n = _empty((batch, width), x)
+    c_n = _empty((batch, units) if cell == "lstm" else (0,), x)
+    size, dtype = _reserve_spec(cell, x, units) if training else (0, x.dtype)
+    reserve = _empty((size,), x, dtype)
+    packed = batch_sizes is not None
+    x, x_step, x_row = _strided(x, packed)  # type: ignore[assignment]
+    y_step, y_row = (0, width) if packed else (batch * width, width)
+    # every temporary below must live until the kernel returns
+    hx, cx, w_ih, w_hh = _contiguous(hx), _contiguous(cx), w_ih.contiguous(), w_hh.contiguous()
+    b_ih, b_hh, w_hr, batch_sizes = map(_contiguous, (b_ih, b_hh, w_hr, batch_sizes))
+    _native.kernels.forward(
+        _native.CELLS[cell],
+        *(steps, batch, inputs, units, projected),
+        *(_address(batch_sizes), reverse, _native.DTYPES[x.dtype], torch.get_num_threads()),
+        *(w_ih.data_ptr(), w_hh.data_ptr(), _address(b_ih), _address(b_hh), _address(w_hr)),
+        *(x.data_ptr(), x_step, x_row, _address(hx), _address(cx)),
+        *(y.data_ptr(), y_step, y_row, h_n.data_ptr(), c_n.data_ptr(), reserve.data_ptr() if training else 0),
+    )
+    return y, h_n, c_n, reserve
+
+
+def _backward_kernel(
+    cell: str,
+    dy: Tensor | None,
+    dh_n: Tensor | None,
+    dc_n: Tensor | None,
+    x: Tensor,
+    hx: Tensor | None,
+    cx: Tensor | None,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None,
+    b_hh: Tensor | None,
+    w_hr: Tensor | None,
+    y: Tensor,
+    reserve: Tensor,
+    batch_sizes: Tensor | None,
+    batch: int,
+    reverse: bool,
+    needed: Sequence[bool],
+) -> list[Tensor]:
+    steps, inputs, units, projected = _dims(cell, x, w_hh, w_hr, batch_sizes)
+    like = (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr)
+    grads = [
+        _empty(t.shape, x) if n and t is not None else None for n, t in zip(needed, like, strict=True)
+    ]
+    packed = batch_sizes is not None
+    x, x_step, x_row = _strided(x, packed)  # type: ignore[assignment]
+    y, y_step, y_row = _strided(y, packed)  # type: ignore[assignment]
+    dy, dy_step, dy_row = _strided(dy, packed)
+    dh_n, dc_n, hx, cx, batch_sizes = map(_contiguous, (dh_n, dc_n, hx, cx, batch_sizes))
+    w_ih, w_hh, w_hr, reserve = w_ih.contiguous(), w_hh.contiguous(), _contiguous(w_hr), reserve.contiguous()
+    _native.kernels.backward(
+        _native.CELLS[cell],
+        *(steps, batch, inputs, units, projected),
+        *(_address(batch_sizes), reverse, _native.DTYPES[x.dtype], torch.get_num_threads()),
+        *(w_ih.data_ptr(), w_hh.data_ptr(), _address(b_ih), _address(b_hh), _address(w_hr)),
+        *(x.data_ptr(), x_step, x_row, _address(hx), _address(cx), y.data_ptr(), y_step, y_row, reserve.data_ptr()),
+        *(_address(dy), dy_step, dy_row, _address(dh_n), _address(dc_n)),
+        *map(_address, grads),
+    )
+    return [_empty((0,), x) if g is None else g for g in grads]
+
+
+_library.impl("layer_forward", _forward_kernel, "CPU")
+_library.impl("layer_backward", _backward_kernel, "CPU")
+
+
+@torch.library.register_fake("fastrnn::layer_forward")
+def _(cell, x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, batch_sizes, batch, reverse, training):
+    _, _, units, projected = _dims(cell, x, w_hh, w_hr, batch_sizes)
+    width = projected or units
+    size, dtype = _reserve_spec(cell, x, units) if training else (0, x.dtype)
+    return (
+        x.new_empty((*x.shape[:-1], width)),
+        x.new_empty((batch, width)),
+        x.new_empty((batch, units) if cell == "lstm" else (0,)),
+        x.new_empty((size,), dtype=dtype),
+    )
+
+
+@torch.library.register_fake("fastrnn::layer_backward")
+def _(cell, dy, dh_n, dc_n, x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, y, reserve, batch_sizes, batch, reverse, needed):
+    like = (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr)
+    return [x.new_empty(t.shape if n and t is not None else (0,)) for n, t in zip(needed, like, strict=True)]
+
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def _direct(x: Tensor) -> bool:
+    """Whether nothing stands between the caller and the kernels: a plain CPU tensor, no dispatch mode, no tracing."""
+    if not x.is_cpu and not x.is_meta:
+        raise RuntimeError(
+            f"fastrnn has kernels for CPU tensors only, got a tensor on {x.device}: move model and input to the CPU "
+            'with .to("cpu"), or use fastrnn.to_torch(model) there'
+        )
+    return (
+        x.is_cpu
+        and type(x) in _PLAIN
+        and torch._C._len_torch_dispatch_stack() == 0
+        and not torch.compiler.is_compiling()
+    )
+
+
+def layer_forward(cell, x, *args):
+    """Returns y (T, B, R) or (N, R), h_n (B, R), c_n (B, H) or empty, and the reserve (empty unless training).
+
+    Arguments: cell, x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, batch_sizes, batch (B), reverse, training.
+    """
+    return (_forward_kernel if _direct(x) else torch.ops.fastrnn.layer_forward)(cell, x, *args)
+
+
+def layer_backward(cell, dy, dh_n, dc_n, x, *args):
+    """Returns the gradients named by GRADIENTS; those not needed are empty.
+
+    Arguments: cell, dy, dh_n, dc_n, x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, y, reserve, batch_sizes, batch (B),
+    reverse, needed (8 flags). dy, dh_n and dc_n may be None: zeros.
+    """
+    run = _backward_kernel if _direct(x) else torch.ops.fastrnn.layer_backward
+    return run(cell, dy, dh_n, dc_n, x, *args)

@@ -1,0 +1,25 @@
+"""The root of the command line: `info`, and one group a task."""
+
+from __future__ import annotations
+
+import click
+
+from fastrnn import info as info_
+from fastrnn.tasks.names.commands import names
+
+__all__ = ["cli"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(info_.version(), prog_name="fastrnn")
+def cli() -> None:
+    """Recurrent networks on fused kernels: tasks to train, use and learn from."""
+
+
+@cli.command()
+def info() -> None:
+    """Version, CPU instruction sets, threads, OpenMP, CUDA, torch."""
+    info_.main()
+
+
+cli.add_command(names)

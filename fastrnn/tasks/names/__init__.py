@@ -1,0 +1,1 @@
+"""Names, character by character: which class a name is of, and new names of a class."""

@@ -1,0 +1,98 @@
+"""The two things learned from names, as `fastrnn.tasks.training.fit` wants them: batches, loss and scores."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
+
+from fastrnn.tasks.batches import buckets, pack
+from fastrnn.tasks.names.data import Encoded
+from fastrnn.tasks.scores import accuracy, confusion_matrix, macro_f1
+
+__all__ = ["TASKS", "ClassifierTask", "GeneratorTask"]
+
+EVALUATION_BATCH = 512
+
+
+class _NamesTask:
+    """What the two tasks share: the parts encoded once, the order of an epoch, the sums over an evaluation."""
+
+    name: str
+    unit = "names"
+
+    def __init__(self, model: nn.Module, parts: dict[str, Encoded], options: dict[str, Any]) -> None:
+        self.model, self.parts = model, parts
+        self.size, self.seed, self.device = options["batch_size"], options["seed"], options["device"]
+
+    def batches(self, epoch: int) -> list[tuple[PackedSequence, Tensor]]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        part = self.parts["train"]
+        return [self.batch(part, index, epoch) for index in buckets(part.lengths, self.size, generator)]
+
+    def batch(self, part: Encoded, index: Tensor, epoch: int | None = None) -> tuple[PackedSequence, Tensor]:
+        """Packed input and its targets for the names in `index`, longest first."""
+        raise NotImplementedError
+
+    def evaluation(self, part: Encoded) -> list[tuple[PackedSequence, Tensor]]:
+        return [self.batch(part, index) for index in buckets(part.lengths, EVALUATION_BATCH)]
+
+    def count(self, batch: tuple[PackedSequence, Tensor]) -> int:
+        return int(batch[0].batch_sizes[0])
+
+    def loss(self, batch: tuple[PackedSequence, Tensor]) -> Tensor:
+        return F.cross_entropy(self.model(batch[0]), batch[1])
+
+    def validate(self) -> dict[str, float]:
+        return self.scores(self.parts["valid"])
+
+    def scores(self, part: Encoded) -> dict[str, float]:
+        raise NotImplementedError
+
+
+class ClassifierTask(_NamesTask):
+    """Which class a name is of: accuracy, and macro-F1, in which a rare class counts as much as a common one."""
+
+    name, best_by, maximise = "classifier", "accuracy", True
+
+    def batch(self, part: Encoded, index: Tensor, epoch: int | None = None) -> tuple[PackedSequence, Tensor]:
+        padded, lengths, labels = part.pick(index, epoch)
+        return pack(padded[:, 1:], lengths, self.device), labels.to(self.device)
+
+    @torch.no_grad()
+    def confusion(self, part: Encoded) -> Tensor:
+        """Counts (classes, classes), true class by row."""
+        classes = self.model.output.out_features
+        found = [confusion_matrix(y, self.model(x).argmax(1), classes) for x, y in self.evaluation(part)]
+        return torch.stack(found).sum(0).cpu()
+
+    def scores(self, part: Encoded) -> dict[str, float]:
+        confusion = self.confusion(part)
+        return {"accuracy": accuracy(confusion), "macro_f1": macro_f1(confusion)}
+
+
+class GeneratorTask(_NamesTask):
+    """What character follows, given those before and the class: bits per character, a name's end counted as one."""
+
+    name, best_by, maximise = "generator", "bits_per_character", False
+
+    def batch(self, part: Encoded, index: Tensor, epoch: int | None = None) -> tuple[PackedSequence, Tensor]:
+        padded, lengths, labels = part.pick(index, epoch)
+        columns = torch.stack([padded[:, :-1], labels.unsqueeze(1).expand(-1, padded.shape[1] - 1), padded[:, 1:]], 2)
+        packed = pack(columns, lengths + 1, self.device)
+        return packed, packed.data[:, 2]
+
+    @torch.no_grad()
+    def scores(self, part: Encoded) -> dict[str, float]:
+        bits = sum(F.cross_entropy(self.model(x), y, reduction="sum").item() for x, y in self.evaluation(part))
+        return {"bits_per_character": bits / math.log(2) / int((part.lengths + 1).sum())}
+
+
+TASKS: dict[str, type[ClassifierTask] | type[GeneratorTask]] = {
+    "classifier": ClassifierTask,
+    "generator": GeneratorTask,
+}

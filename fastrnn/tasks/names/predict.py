@@ -1,0 +1,76 @@
+"""Use of a trained run: the classes of a name, and new names of a class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from fastrnn.tasks.batches import pack
+from fastrnn.tasks.errors import UserError
+from fastrnn.tasks.names.data import EDGE, LONGEST, UNKNOWN, Alphabet, Encoded
+from fastrnn.tasks.names.models import Classifier, Generator
+from fastrnn.tasks.names.train import build
+from fastrnn.tasks.run import Run
+
+__all__ = ["alphabet_of", "classify", "generate", "load"]
+
+
+def load(run: Run, which: str) -> Classifier | Generator:
+    """The model `which` of `run` on the CPU, at its best epoch so far, ready to be used."""
+    state = run.read_state(f"{which}.pt")
+    if state is None or state["best"] is None:
+        raise UserError(f"{run.path} holds no trained {which} yet: train one with --models both or {which}")
+    model = build(which, run.config)
+    try:
+        model.load_state_dict(state["best"])
+    except RuntimeError as error:
+        raise UserError(f"{run.path}/{which}.pt does not fit its config.json: train again into a new folder") from error
+    return model.eval()
+
+
+def alphabet_of(run: Run) -> Alphabet:
+    return Alphabet(run.config["characters"], run.config["rare"])
+
+
+@torch.no_grad()
+def classify(model: Classifier, alphabet: Alphabet, names: list[str]) -> Tensor:
+    """Probabilities (len(names), classes). A name has at least one character."""
+    encoded = Encoded.of([(name, 0) for name in names], alphabet)
+    order = encoded.lengths.argsort(descending=True, stable=True)
+    padded, lengths, _ = encoded.pick(order)
+    probabilities = model(pack(padded[:, 1:], lengths)).softmax(1)
+    return probabilities[order.argsort()]
+
+
+@torch.no_grad()
+def generate(
+    model: Generator, alphabet: Alphabet, klass: int, *, start: str = "", temperature: float = 1.0, seed: int = 0
+) -> Iterator[str]:
+    """Names of class number `klass` without end, each begun with `start`, drawn character by character.
+
+    Each step puts in one character and the state of the step before, and draws what comes next from
+    softmax(logits / temperature); temperature 0 takes the likeliest. The same seed draws the same names.
+    """
+    random = torch.Generator().manual_seed(seed)
+    while True:
+        name = start
+        state = None
+        for character in [EDGE, *alphabet.encode(start)]:
+            logits, state = model.step(character, klass, state)
+        while len(name) < LONGEST:
+            logits = logits.double()
+            logits[UNKNOWN] = -torch.inf  # no character to write
+            if not name:
+                logits[EDGE] = -torch.inf  # a name has at least one
+            if temperature == 0:
+                character = int(logits.argmax())
+            else:
+                weights = (logits / temperature).softmax(0)
+                character = int(torch.multinomial(weights, 1, generator=random))
+            if character == EDGE:
+                break
+            name += alphabet.character(character)
+            logits, state = model.step(character, klass, state)
+        yield name

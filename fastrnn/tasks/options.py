@@ -1,0 +1,119 @@
+"""What the commands of all tasks share: options of every `train`, how a run is begun or resumed, and how errors end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import torch
+from click.core import ParameterSource
+
+from fastrnn.tasks.errors import Interrupted, UserError
+from fastrnn.tasks.layers import BACKENDS, CELLS
+from fastrnn.tasks.run import Run
+
+__all__ = ["Command", "RunPath", "begin", "note", "stoppable", "train_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+RunPath = click.Path(file_okay=False, path_type=Path)
+
+
+class Command(click.Command):
+    """A command whose `UserError` is one line on stderr and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            failure = click.ClickException(str(error))
+            failure.exit_code = 2
+            raise failure from error
+
+
+def train_options(*, epochs: int, batch_size: int, lr: float, hidden: int, layers: int = 1) -> Callable[[F], F]:
+    """The options of every `train`, with a task's defaults."""
+    options = [
+        click.option("--cell", type=click.Choice(list(CELLS)), default="gru", help="The recurrent cell."),
+        click.option("--backend", type=click.Choice(list(BACKENDS)), default="fastrnn",
+                     help="Whose recurrent layer: our kernels, torch.nn's, or the plain loop of fastrnn.reference."),
+        click.option("--hidden", type=click.IntRange(1), default=hidden, help="Size of the state."),
+        click.option("--layers", type=click.IntRange(1), default=layers, help="Recurrent layers."),
+        click.option("--epochs", type=click.IntRange(1), default=epochs),
+        click.option("--batch-size", type=click.IntRange(1), default=batch_size),
+        click.option("--lr", type=click.FloatRange(0, min_open=True), default=lr, help="Peak learning rate of AdamW."),
+        click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="Of parameters and batch order."),
+        click.option("--device", default="cpu", callback=_check_device, help="cpu, cuda or cuda:N."),
+        click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads  [default: torch's choice]"),
+        click.option("--no-compare", is_flag=True, help="Do not time the other backends at the end."),
+        click.option("--out", type=RunPath, required=True, metavar="RUN", help="Folder for everything the run makes."),
+        click.option("--resume", is_flag=True, help="Continue the run in RUN with its own options."),
+    ]  # fmt: skip
+
+    def add(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+def _check_device(_: click.Context, __: click.Parameter, value: str) -> str:
+    try:
+        device = torch.device(value)
+    except RuntimeError as error:
+        raise click.BadParameter(f"{value} is not a device; cpu, cuda or cuda:N is") from error
+    if device.type not in ("cpu", "cuda"):
+        raise click.BadParameter(f"{value}: only cpu and cuda devices are supported")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise click.BadParameter(f"{value} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
+    return value
+
+
+def begin(
+    task: str, options: dict[str, Any], out: Path, resume: bool, load: Callable[[str], tuple[Any, dict[str, Any]]]
+) -> tuple[Run, Any]:
+    """The run to train, new or resumed, and its data.
+
+    `load(data)` reads the data and gives it with what the configuration shall hold of it. A resumed run keeps its
+    own options: one given again and different is an error, as are data that changed since.
+    """
+    if not resume:
+        data, description = load(options["data"])
+        options["threads"] = options["threads"] or torch.get_num_threads()
+        return Run.create(out, task, {"options": options, **description}), data
+    run = Run.resume(out, task)
+    try:
+        own, context = run.config["options"], click.get_current_context()
+        for name, value in options.items():
+            given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+            if given and value != own[name]:
+                flag = f"--{name.replace('_', '-')}"
+                raise UserError(f"{out} was begun with {flag} {own[name]}: leave {flag} out, or train into a new folder")
+        data, description = load(own["data"])
+        if description["fingerprint"] != run.config["fingerprint"]:
+            raise UserError(f"--data {own['data']} changed since {out} was begun: train into a new folder")
+    except BaseException:
+        run.close()
+        raise
+    return run, data
+
+
+@contextmanager
+def stoppable(task: str, run: Run) -> Iterator[None]:
+    """A training that Ctrl-C may stop: says how to go on, exits with 130, and closes the run in any case."""
+    try:
+        with run:
+            yield
+    except (Interrupted, KeyboardInterrupt):
+        click.echo(f"Stopped and saved. Go on with: fastrnn {task} train --resume --out {run.path}", err=True)
+        sys.exit(130)
+
+
+def note(text: str) -> None:
+    """A remark beside the output, on stderr."""
+    click.echo(f"note: {text}", err=True)

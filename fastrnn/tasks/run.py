@@ -1,0 +1,151 @@
+"""The folder RUN: what a training leaves behind, written so that a kill at any moment loses nothing saved before.
+
+    config.json      format, task, package version, the options, and what the task must know to use its models
+    <model>.pt       checkpoint: parameters, optimizer, position, history (loads with weights_only=True)
+    metrics.json     the results
+    *.png            the plots
+
+Every file is written beside its name, flushed to the disk and then renamed over it, so a reader sees the old file or
+the new one and never half of either.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastrnn.info import version
+from fastrnn.tasks.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where two trainings in one RUN are then not noticed
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["FORMAT", "Run"]
+
+FORMAT = 1
+"""Raised when a RUN written before can no longer be read."""
+
+
+class Run:
+    """A run's folder. Make one with `create`, `resume` or `open`; close it, or use it as a context manager."""
+
+    def __init__(self, path: Path, config: dict[str, Any], lock: int | None = None) -> None:
+        self.path, self.config, self._lock = path, config, lock
+
+    @classmethod
+    def create(cls, path: Path, task: str, config: dict[str, Any]) -> Run:
+        """A new run in `path`, which must be absent or empty, with `config` saved. Holds the folder's lock."""
+        config = {"format": FORMAT, "task": task, "fastrnn": version(), **config}
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the folder {path}: {error.strerror}") from error
+        run = cls(path, config, _lock(path))
+        try:
+            if (path / "config.json").exists():
+                raise UserError(f"{path} holds a run already: continue it with --resume, or choose another --out")
+            if any(not file.name.startswith(".") for file in path.iterdir()):
+                raise UserError(f"{path} holds other files: choose a new or empty folder for --out")
+            run.write_json("config.json", config)
+        except BaseException:
+            run.close()
+            raise
+        return run
+
+    @classmethod
+    def resume(cls, path: Path, task: str) -> Run:
+        """The run in `path`, to be continued. Holds the folder's lock."""
+        config = cls.open(path, task).config
+        run = cls(path, config, _lock(path))
+        for left in path.glob(".*.tmp"):  # of a process killed while it wrote
+            left.unlink(missing_ok=True)
+        return run
+
+    @classmethod
+    def open(cls, path: Path, task: str) -> Run:
+        """The run in `path`, to be read. Raises `UserError` if there is none, or one of another task or format."""
+        file = path / "config.json"
+        if not file.is_file():
+            raise UserError(f"{path} is not a run: it has no config.json")
+        try:
+            config = json.loads(file.read_bytes())
+            found, written_by = (config["task"], config["format"]), config["fastrnn"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{file} is damaged ({error}): train again into a new folder") from error
+        if found[1] != FORMAT:
+            raise UserError(
+                f"{path} was written by fastrnn {written_by} in format {found[1]}; this is fastrnn {version()}, "
+                f"which reads format {FORMAT}"
+            )
+        if found[0] != task:
+            raise UserError(f"{path} is a run of the task {found[0]}, not of {task}: use fastrnn {found[0]}")
+        return cls(path, config)
+
+    def write_bytes(self, name: str, data: bytes) -> Path:
+        """`data` as the file `name`, all of it or none. Raises `UserError` when it cannot be written."""
+        file, beside = self.path / name, self.path / f".{name}.tmp"
+        try:
+            with beside.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(beside, file)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            raise UserError(f"cannot write {file}: {error.strerror}; what was saved before is intact") from error
+        return file
+
+    def write_json(self, name: str, value: Any) -> Path:
+        """`value` as JSON, for people to read too."""
+        return self.write_bytes(name, (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode())
+
+    def write_state(self, name: str, state: dict[str, Any]) -> Path:
+        """A checkpoint. `state` holds tensors, numbers, strings, lists and dicts of them, nothing else."""
+        buffer = io.BytesIO()  # so that a full disk is an OSError and not whatever the archive writer makes of it
+        torch.save(state, buffer)
+        return self.write_bytes(name, buffer.getvalue())
+
+    def read_state(self, name: str, device: torch.device | str = "cpu") -> dict[str, Any] | None:
+        """The checkpoint `name`, or None if none was saved yet. No code in the file is run."""
+        file = self.path / name
+        if not file.exists():
+            return None
+        try:
+            return torch.load(file, map_location=device, weights_only=True)
+        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            raise UserError(f"{file} is damaged and cannot be loaded: train again into a new folder") from error
+
+    def close(self) -> None:
+        """Give the lock back."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _lock(path: Path) -> int | None:
+    """Take the folder's lock, which the system drops with the process however it ends."""
+    try:
+        handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UserError(f"cannot write into {path}: {error.strerror}") from error
+    try:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise UserError(f"another process is training into {path}: wait for it, or choose another --out") from error
+    return handle

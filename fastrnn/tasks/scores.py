@@ -1,0 +1,31 @@
+"""Scores of a classifier, from its confusion matrix."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["accuracy", "confusion_matrix", "macro_f1"]
+
+
+def confusion_matrix(truth: Tensor, guess: Tensor, classes: int) -> Tensor:
+    """Counts (classes, classes), int64: row the true class, column the predicted one.
+
+    `truth` and `guess` are (N,) int64 class numbers.
+    """
+    return torch.bincount(truth * classes + guess, minlength=classes * classes).view(classes, classes)
+
+
+def accuracy(confusion: Tensor) -> float:
+    """The share of the examples on the diagonal."""
+    return (confusion.diagonal().sum() / confusion.sum()).item()
+
+
+def macro_f1(confusion: Tensor) -> float:
+    """The mean over classes of F1 = 2 TP / (2 TP + FP + FN), each class counting the same however rare.
+
+    A class without a single true example has no F1 and is left out of the mean.
+    """
+    hits = confusion.diagonal().double()
+    f1 = 2 * hits / (confusion.sum(0) + confusion.sum(1)).clamp(min=1)
+    return f1[confusion.sum(1) > 0].mean().item()

@@ -1,0 +1,235 @@
+"""The benchmark harness: what is timed, who is timed, how. Nothing here depends on how long it takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+
+import pytest
+import torch
+
+from benchmarks import grid, peers, run, timing
+
+
+def tiny(**changes) -> grid.Case:
+    return dataclasses.replace(grid.Case("shapes", "tiny", "lstm", 3, 4, 5, 6), **changes)
+
+
+# ---- grid
+
+
+def test_grid_has_every_shape_for_every_cell():
+    shapes = {(case.name, case.cell) for case in grid.GRID if case.group == "shapes"}
+    assert shapes == set(itertools.product("ABCDEFGHIJ", ("lstm", "gru", "rnn")))
+
+
+def test_grid_keys_are_unique():
+    keys = [case.key for case in grid.GRID]
+    assert len(set(keys)) == len(keys)
+
+
+def test_grid_covers_what_the_tasks_need():
+    tasks = [case for case in grid.GRID if case.group == "tasks"]
+    assert {case.cell for case in tasks if case.ragged} == {"lstm", "gru", "rnn"}
+    assert any(case.bidirectional and case.ragged for case in tasks)
+    assert any(case.bidirectional and not case.ragged for case in tasks)
+    assert any(case.layers == 2 for case in tasks)
+
+
+@pytest.mark.parametrize(
+    ("case", "flop"),
+    [
+        (tiny(), 2 * 3 * 4 * 4 * 6 * (5 + 6)),
+        (tiny(cell="gru"), 2 * 3 * 4 * 3 * 6 * (5 + 6)),
+        (tiny(cell="rnn", bidirectional=True), 2 * 2 * 3 * 4 * 6 * (5 + 6)),
+        (tiny(layers=2, bidirectional=True), 2 * 2 * 3 * 4 * 4 * 6 * ((5 + 6) + (12 + 6))),
+        (tiny(ragged=(2, 4)), 2 * (4 + 3 + 2) * 4 * 6 * (5 + 6)),
+    ],
+)
+def test_flop_counts_gates_layers_directions_and_rows(case, flop):
+    assert case.flop("forward") == flop
+    assert case.flop("train") == 3 * flop
+
+
+@pytest.mark.parametrize("case", [case for case in grid.GRID if case.ragged], ids=lambda case: case.key)
+def test_ragged_lengths_are_sorted_and_span_their_range(case):
+    assert len(case.lengths) == case.B
+    assert case.lengths == sorted(case.lengths, reverse=True)
+    assert (case.lengths[-1], case.lengths[0]) == case.ragged
+    assert case.ragged[1] == case.T
+
+
+def test_select_keeps_the_order_of_the_grid():
+    chosen = grid.select(["shapes"], ["rnn", "lstm"], ["F", "A"])
+    assert [case.key for case in chosen] == [
+        "shapes/A/lstm",
+        "shapes/F/lstm",
+        "shapes/A/rnn",
+        "shapes/F/rnn",
+    ]
+    assert grid.select() == list(grid.GRID)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((["shape"],), "no group named shape; choose from shapes"),
+        ((["shapes"], ["elman"]), "no cell named elman"),
+        ((["shapes"], None, ["Z", "A"]), "no shape named Z;"),
+        ((["shapes"], None, ["headlines"]), "no case in common"),
+    ],
+)
+def test_select_names_what_it_does_not_know(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        grid.select(*arguments)
+
+
+# ---- timing, on a clock that only the timed functions move
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def takes(self, *durations: float):
+        """A function that takes these times in turn, the last one for ever after."""
+        queue = list(durations)
+
+        def function() -> None:
+            self.now += queue.pop(0) if len(queue) > 1 else queue[0]
+
+        return function
+
+
+def test_spread_gives_quartiles_in_milliseconds():
+    spread = timing.Spread.of([0.005, 0.001, 0.003, 0.002, 0.004])
+    assert (spread.median, spread.low, spread.high, spread.best) == pytest.approx((3.0, 2.0, 4.0, 1.0))
+
+
+def test_interleave_reports_the_time_of_each_call():
+    clock = Clock()
+    runs = {"slow": clock.takes(1 / 256), "fast": clock.takes(1 / 1024)}
+    result = timing.interleave(runs, 1.0, window=1 / 64, clock=clock, waiting=lambda: 0.0)
+    assert result.spreads["slow"] == timing.Spread(*[1000 / 256] * 4)
+    assert result.spreads["fast"] == timing.Spread(*[1000 / 1024] * 4)
+    # A round of two peers takes two windows of 1/64 s.
+    assert (result.rounds, result.dropped, result.quiet) == (32, 0, True)
+
+
+def test_warm_up_calls_are_not_counted():
+    clock = Clock()
+    result = timing.interleave({"only": clock.takes(5.0, 0.002)}, 0.5, clock=clock, waiting=lambda: 0.0)
+    assert result.spreads["only"].high == pytest.approx(2.0)
+
+
+def test_interleave_turns_the_order_round_every_round():
+    clock, seen = Clock(), []
+
+    def note(name):
+        def function():
+            seen.append(name)
+            clock.now += 0.05
+
+        return function
+
+    timing.interleave({"a": note("a"), "b": note("b")}, 0.4, clock=clock, waiting=lambda: 0.0)
+    measured = "".join(seen[6:])  # three warm-up calls each
+    assert measured.startswith("abbaabba")
+
+
+def test_a_long_case_still_gets_its_least_rounds():
+    clock = Clock()
+    result = timing.interleave({"only": clock.takes(10.0)}, 0.1, clock=clock, waiting=lambda: 0.0)
+    assert result.rounds == timing.LEAST_ROUNDS and result.quiet
+
+
+def test_disturbed_rounds_are_dropped():
+    clock = Clock()
+    warm_up = [1 / 64] * 3
+    durations = [*warm_up, *[1 / 64, 5 / 64] * 5, 1 / 64]  # the second, fourth ... tenth round are slow,
+    # and waiting(), asked before and after every round, tells that four fifths of them were spent in a queue.
+    waits = itertools.accumulate(4 / 64 if i % 4 == 3 and i < 20 else 0.0 for i in itertools.count())
+    result = timing.interleave(
+        {"only": clock.takes(*durations)}, 1.0, window=1 / 64, clock=clock, waiting=lambda: next(waits)
+    )
+    assert (result.dropped, result.quiet) == (5, True)
+    assert result.spreads["only"] == timing.Spread(*[1000 / 64] * 4)
+
+
+def test_waiting_below_the_tolerance_does_not_drop_a_round():
+    clock = Clock()
+    waits = itertools.count(0.0, 0.02 * timing.TOLERATED_WAIT * 0.9)
+    result = timing.interleave({"only": clock.takes(0.02)}, 0.4, clock=clock, waiting=lambda: next(waits))
+    assert result.dropped == 0
+
+
+def test_a_busy_machine_is_told_and_ends():
+    clock = Clock()
+    waits = itertools.count()
+    result = timing.interleave({"only": clock.takes(0.02)}, 0.2, clock=clock, waiting=lambda: next(waits))
+    assert not result.quiet
+    assert result.rounds >= timing.LEAST_ROUNDS and math.isclose(result.spreads["only"].median, 20.0)
+    assert clock.now < 1.0
+
+
+# ---- peers
+
+
+CASES = [
+    tiny(),
+    tiny(cell="gru", ragged=(2, 4)),
+    tiny(cell="rnn", layers=2, bidirectional=True, ragged=(1, 4)),
+    tiny(bidirectional=True),
+    tiny(cell="gru", T=1, unrolled=True),
+    tiny(T=1, unrolled=True),
+]
+
+
+@pytest.mark.parametrize("mode", peers.MODES)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.text)
+def test_peers_compute_the_same_function(case, mode):
+    weights = peers.initial_weights(case)
+    prepared = {name: peer.prepare(case, mode, weights) for name, peer in peers.PEERS.items()}
+    run.check_agreement(case, prepared)
+    directions = 2 if case.bidirectional else 1
+    assert prepared["torch"].output.shape == (case.rows, directions * case.H)
+    if mode == "train":
+        expected, got = prepared["torch"].run(), prepared["fastrnn"].run()
+        assert len(expected) == 1 + len(weights)
+        for e, g in zip(expected, got, strict=True):
+            torch.testing.assert_close(g, e, rtol=1e-4, atol=1e-5)
+
+
+def test_a_training_run_leaves_no_gradient_behind():
+    case = tiny()
+    prepared = peers.PEERS["torch"].prepare(case, "train", peers.initial_weights(case))
+    first, second = prepared.run(), prepared.run()
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_initial_weights_leave_the_random_state_alone():
+    torch.manual_seed(7)
+    expected = torch.randn(2)
+    torch.manual_seed(7)
+    peers.initial_weights(tiny())
+    assert torch.equal(torch.randn(2), expected)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda y: y + 1e-3, "differ by 0.001"),
+        (lambda y: y * math.nan, "differ by nan"),
+        (lambda y: y[1:], "is "),
+    ],
+)
+def test_a_wrong_peer_is_refused(spoil, message):
+    right = peers.Prepared(lambda: None, torch.zeros(3, 2))
+    wrong = peers.Prepared(lambda: None, spoil(right.output))
+    with pytest.raises(RuntimeError, match=message):
+        run.check_agreement(tiny(), {"torch": right, "other": wrong})
