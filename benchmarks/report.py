@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
@@ -73,12 +74,21 @@ def _parts(records: Sequence[Record]) -> Iterable[tuple[int, str, list[Record]]]
         yield threads, mode, [r for r in records if (r["threads"], r["mode"]) == (threads, mode)]
 
 
-def geometric_means(records: Iterable[Record]) -> dict[str, float]:
-    """Geometric mean of the speed-ups of each cell."""
-    by_cell: dict[str, list[float]] = {}
-    for record in records:
-        by_cell.setdefault(record["cell"], []).append(speed_up(record))
-    return {cell: statistics.geometric_mean(by_cell[cell]) for cell in CELLS if cell in by_cell}
+def geometric_mean(records: Iterable[Record]) -> float:
+    """Geometric mean of the undisturbed records' speed-ups; nan where there is none.
+
+    A disturbed row stands in its table with a mark, but a thread that was not let run can cost a peer a
+    hundredfold of its time, and such a row would decide the mean.
+    """
+    ratios = [speed_up(record) for record in records if record["quiet"]]
+    return statistics.geometric_mean(ratios) if ratios else math.nan
+
+
+def _by_cell(records: Sequence[Record]) -> Iterable[tuple[str, list[Record]]]:
+    for cell in CELLS:
+        mine = [record for record in records if record["cell"] == cell]
+        if mine:
+            yield cell, mine
 
 
 def detail(result: dict[str, Any]) -> str:
@@ -108,8 +118,9 @@ def summary(result: dict[str, Any]) -> str:
     names = list(dict.fromkeys(r["name"] for r in records))
     rows = []
     for threads, mode, part in _parts(records):
-        for cell, mean in geometric_means(part).items():
-            found = {r["name"]: ratio_text(r) for r in part if r["cell"] == cell}
+        for cell, mine in _by_cell(part):
+            found = {r["name"]: ratio_text(r) for r in mine}
+            mean = geometric_mean(mine)
             rows.append(
                 [
                     CELLS[cell],
@@ -126,18 +137,20 @@ def _threads(count: int) -> str:
 
 
 def means(result: dict[str, Any]) -> str:
-    """Geometric means of each group and cell, with wins and losses counted."""
+    """Geometric means of each group and cell, with wins, losses and disturbed rows counted."""
     rows = []
     for threads, mode, part in _parts(result["records"]):
         for group in dict.fromkeys(r["group"] for r in part):
-            mine = [r for r in part if r["group"] == group]
-            for cell, mean in geometric_means(mine).items():
-                ratios = [speed_up(r) for r in mine if r["cell"] == cell]
+            for cell, mine in _by_cell([r for r in part if r["group"] == group]):
+                ratios = [speed_up(r) for r in mine if r["quiet"]]
                 losses = sum(ratio < 1 for ratio in ratios)
+                counts = (str(len(ratios) - losses), str(losses), str(len(mine) - len(ratios)))
+                numbers = (f"{geometric_mean(mine):.2f}", f"{min(ratios, default=math.nan):.2f}")
                 what = f"{MODES[mode]}, {_threads(threads)}"
-                counts = (str(len(ratios) - losses), str(losses))
-                rows.append([f"{CELLS[cell]}, {group}", what, f"{mean:.2f}", f"{min(ratios):.2f}", *counts])
-    return table(["cell, group", "what", "geometric mean", "worst", "not slower", "slower"], rows)
+                rows.append([f"{CELLS[cell]}, {group}", what, *numbers, *counts])
+    return table(
+        ["cell, group", "what", "geometric mean", "worst", "not slower", "slower", "disturbed"], rows
+    )
 
 
 def conditions(result: dict[str, Any]) -> str:
@@ -166,7 +179,8 @@ LEGEND = (
     "Times are medians with the interquartile range as a share of them; every peer of a row ran in turn "
     "within one process on the same weights and input. Speed-up is the first peer's time divided by the last "
     "one's; below 1 it is bold. `~`: interquartile range above 10 %. `!`: other processes disturbed the "
-    "measurement. GF/s counts 2·T·B·G·H·(I+H), three times that for forward+backward."
+    "measurement, and the row is left out of means and counts. GF/s counts 2·T·B·G·H·(I+H), three times that "
+    "for forward+backward."
 )
 
 
@@ -179,10 +193,11 @@ def page(result: dict[str, Any]) -> str:
 def closing(result: dict[str, Any]) -> str:
     """The last line of a run: how often the last peer was slower than the first."""
     first, *_, last = list(result["labels"].values()) * 2
-    ratios = [speed_up(r) for r in result["records"]]
-    slower = sum(ratio < 1 for ratio in ratios)
-    mean = statistics.geometric_mean(ratios)
-    return f"{last} against {first}: {len(ratios)} rows, geometric mean {mean:.2f}x, slower in {slower}"
+    records = [r for r in result["records"] if r["quiet"]]
+    slower = sum(speed_up(r) < 1 for r in records)
+    text = f"{last} against {first}: {len(records)} rows, geometric mean {geometric_mean(records):.2f}x"
+    disturbed = len(result["records"]) - len(records)
+    return f"{text}, slower in {slower}" + (f"; {disturbed} more were disturbed" if disturbed else "")
 
 
 def fill(text: str, result: dict[str, Any]) -> str:

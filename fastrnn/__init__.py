@@ -1,6 +1,6 @@
 """Fused LSTM, GRU and Elman layers as drop-in replacements for those of torch.nn.
 
-``fastrnn.LSTM`` stands in for ``torch.nn.LSTM``, and so on; ``fastrnn.convert(model)`` swaps all of a model's layers.
+``fastrnn.LSTM`` stands in for ``torch.nn.LSTM``, and so on; ``fastrnn.convert(model)`` swaps all in a model.
 """
 
 from fastrnn import functional, reference

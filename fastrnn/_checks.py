@@ -1,37 +1,41 @@
 """What is checked before anything runs: constructor arguments, weights, inputs and states.
 
-The kernels take sizes on trust, so nothing may pass here that does not fit. Texts and exception types are those of
-torch.nn where torch.nn has them. Text is only built when a check fails: a call of one time step lasts microseconds.
+The kernels take sizes on trust, so nothing may pass here that does not fit. Texts and exception types are
+those of torch.nn where torch.nn has them. Text is only built when a check fails: a call of one time step
+lasts microseconds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
-from numbers import Integral, Number
-from typing import Any, NoReturn
+from numbers import Integral, Real
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 
-__all__ = [
-    "GATES",
-    "NAMES",
-    "check_batch_sizes",
-    "check_cell_call",
-    "check_cell_sizes",
-    "check_input",
-    "check_layer_arguments",
-    "check_states",
-    "check_tensor",
-    "check_weights",
-    "states_of",
-    "weight_names",
-    "weight_shapes",
-]
-
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 NAMES = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
 DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16, torch.float16})
+
+EMPTY_SEQUENCE = "Expected sequence length to be larger than 0 in RNN"
+
+
+class Stack(NamedTuple):
+    """A stack of layers: everything about a call but its tensors."""
+
+    cell: str  # a key of GATES
+    input_size: int
+    hidden_size: int
+    proj_size: int  # 0: no projection
+    num_layers: int
+    bias: bool
+    batch_first: bool
+    dropout: float
+    training: bool
+    bidirectional: bool
+
+    @property
+    def directions(self) -> int:
+        return 2 if self.bidirectional else 1
 
 
 def check_layer_arguments(
@@ -43,71 +47,61 @@ def check_layer_arguments(
     dropout: Any,
     proj_size: Any,
 ) -> None:
-    """Raise the TypeError or ValueError of torch.nn's layers for arguments of the wrong type or out of range."""
-    if not isinstance(dropout, Number) or isinstance(dropout, (bool, complex)) or not 0 <= dropout <= 1:  # type: ignore[operator]
+    """Raise torch.nn's TypeError or ValueError for a layer's arguments of a wrong type or out of range."""
+    if not isinstance(dropout, Real) or isinstance(dropout, bool) or not 0 <= float(dropout) <= 1:
         raise ValueError(
-            "dropout should be a number in range [0, 1] representing the probability of an element "
-            "being zeroed"
+            "dropout should be a number in range [0, 1] "
+            "representing the probability of an element being zeroed"
         )
-    for name, value, kind in (
-        ("bias", bias, bool),
-        ("batch_first", batch_first, bool),
-        ("input_size", input_size, int),
-        ("hidden_size", hidden_size, int),
-        ("num_layers", num_layers, Integral),
-        ("proj_size", proj_size, Integral),
-    ):
-        if not isinstance(value, kind):
-            raise TypeError(
-                f"{name} should be of type {'bool' if kind is bool else 'int'}, got: {type(value).__name__}"
-            )
-    for name, value in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
-        if value <= 0:
-            raise ValueError(f"{name} must be greater than zero")
+    for name, flag in (("bias", bias), ("batch_first", batch_first)):
+        if not isinstance(flag, bool):
+            raise TypeError(f"{name} should be of type bool, got: {type(flag).__name__}")
+    check_sizes(input_size, hidden_size, int)
+    for name, count in (("num_layers", num_layers), ("proj_size", proj_size)):
+        if not isinstance(count, Integral):
+            raise TypeError(f"{name} should be of type int, got: {type(count).__name__}")
+    if num_layers <= 0:
+        raise ValueError("num_layers must be greater than zero")
     if proj_size < 0:
         raise ValueError("proj_size should be a positive integer or zero to disable projections")
     if proj_size >= hidden_size:
         raise ValueError("proj_size has to be smaller than hidden_size")
 
 
-def check_cell_sizes(input_size: Any, hidden_size: Any) -> None:
-    """Raise ValueError for a cell's size below one."""
-    for name, value in (("input_size", input_size), ("hidden_size", hidden_size)):
-        if value <= 0:
+def check_sizes(input_size: Any, hidden_size: Any, kind: Any) -> None:
+    """Check that both sizes are of the type (torch.nn's layers want int, its cells take any integer) and at
+    least one."""
+    for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
+        if not isinstance(size, kind):
+            raise TypeError(f"{name} should be of type int, got: {type(size).__name__}")
+        if size <= 0:
             raise ValueError(f"{name} must be greater than zero")
 
 
-def weight_names(num_layers: int, directions: int, bias: bool, proj_size: int) -> list[str]:
-    """Parameter names of a layer stack in torch's order: by layer, then direction."""
-    kinds = (
-        ["weight_ih", "weight_hh"]
-        + (["bias_ih", "bias_hh"] if bias else [])
-        + (["weight_hr"] if proj_size else [])
-    )
-    return [
-        f"{kind}_l{layer}{suffix}"
-        for layer in range(num_layers)
-        for suffix in ("", "_reverse")[:directions]
-        for kind in kinds
-    ]
+def weight_names(stack: Stack) -> list[str]:
+    """Names of a stack's parameters in torch's order: by layer, then direction."""
+    kinds = ["weight_ih", "weight_hh"]
+    if stack.bias:
+        kinds += ["bias_ih", "bias_hh"]
+    if stack.proj_size:
+        kinds.append("weight_hr")
+    directions = ("", "_reverse")[: stack.directions]
+    return [f"{kind}_l{k}{d}" for k in range(stack.num_layers) for d in directions for kind in kinds]
 
 
-def weight_shapes(
-    cell: str, input_size: int, hidden_size: int, proj_size: int, num_layers: int, directions: int, bias: bool
-) -> list[tuple[int, ...]]:
+def weight_shapes(stack: Stack) -> list[tuple[int, ...]]:
     """Shapes of the weights that `weight_names` lists."""
-    rows, out_size = GATES[cell] * hidden_size, proj_size or hidden_size
+    rows, out_size = GATES[stack.cell] * stack.hidden_size, stack.proj_size or stack.hidden_size
     shapes: list[tuple[int, ...]] = []
-    for layer in range(num_layers):
-        block: list[tuple[int, ...]] = [
-            (rows, directions * out_size if layer else input_size),
-            (rows, out_size),
-        ]
-        if bias:
+    in_size = stack.input_size
+    for _ in range(stack.num_layers):
+        block: list[tuple[int, ...]] = [(rows, in_size), (rows, out_size)]
+        if stack.bias:
             block += [(rows,), (rows,)]
-        if proj_size:
-            block.append((proj_size, hidden_size))
-        shapes += block * directions
+        if stack.proj_size:
+            block.append((out_size, stack.hidden_size))
+        shapes += block * stack.directions
+        in_size = out_size * stack.directions
     return shapes
 
 
@@ -134,26 +128,25 @@ def _refuse_weights(
         raise RuntimeError(f"{name}: expected {len(shapes)} weights ({', '.join(names)}), got {len(weights)}")
     for label, weight, shape in zip(names, weights, shapes, strict=True):
         if not isinstance(weight, Tensor):
-            raise TypeError(
-                f"{name}: {label} should be a Tensor of shape {shape}, got {type(weight).__name__}"
-            )
+            found = type(weight).__name__
+            raise TypeError(f"{name}: {label} should be a Tensor of shape {shape}, got {found}")
         if weight.shape != shape:
             raise RuntimeError(f"{name}: {label} should have shape {shape}, got {tuple(weight.shape)}")
-        if weight.dtype is not weights[0].dtype:
+        first = weights[0]
+        if weight.dtype is not first.dtype:
             raise ValueError(
-                f"{name}: all weights should have one dtype, but {names[0]} has {weights[0].dtype} and "
-                f"{label} has {weight.dtype}. Convert model: model.to({weights[0].dtype})"
+                f"{name}: all weights should have one dtype, but {names[0]} has {first.dtype} "
+                f"and {label} has {weight.dtype}. Convert model: model.to({first.dtype})"
             )
-        if weight.device != weights[0].device:
+        if weight.device != first.device:
             raise RuntimeError(
-                f"{name}: all weights should be on one device, but {names[0]} is on "
-                f"{weights[0].device} and {label} on {weight.device}. Convert model: "
-                f"model.to('{weights[0].device}')"
+                f"{name}: all weights should be on one device, but {names[0]} is on {first.device} "
+                f"and {label} on {weight.device}. Convert model: model.to('{first.device}')"
             )
     raise ValueError(f"{name}: input_size and hidden_size must be greater than zero")
 
 
-def check_tensor(name: str, x: Tensor, weight: Tensor) -> None:
+def check_input(name: str, x: Tensor, weight: Tensor) -> None:
     """Check the input's dtype and device against the weights'."""
     dtype = x.dtype
     if dtype is not weight.dtype:
@@ -163,27 +156,15 @@ def check_tensor(name: str, x: Tensor, weight: Tensor) -> None:
         )
     if dtype not in DTYPES:
         raise TypeError(
-            f"{name}: dtype {dtype} is not supported. Convert model and input to torch.float32, torch.float64, "
-            "torch.bfloat16 or torch.float16"
+            f"{name}: dtype {dtype} is not supported. "
+            "Convert model and input to torch.float32, torch.float64, torch.bfloat16 or torch.float16"
         )
     if x.device != weight.device:
         raise RuntimeError(
             f"Input and parameter tensors are not at the same device, found input tensor at {x.device} and "
-            f"parameter tensor at {weight.device}. Convert input: input.to('{weight.device}'), or convert model: "
-            f"model.to('{x.device}')"
+            f"parameter tensor at {weight.device}. Convert input: input.to('{weight.device}'), or convert "
+            f"model: model.to('{x.device}')"
         )
-
-
-def _refuse_state(label: str, state: Tensor, x: Tensor) -> NoReturn:
-    if state.dtype is not x.dtype:
-        raise ValueError(
-            f"RNN {label} dtype ({state.dtype}) does not match input dtype ({x.dtype}). "
-            f"Convert it: {label}.to({x.dtype})"
-        )
-    raise RuntimeError(
-        f"Input and hidden tensors are not at the same device, found input tensor at {x.device} and {label} at "
-        f"{state.device}. Convert it: {label}.to('{x.device}')"
-    )
 
 
 def states_of(name: str, hx: Any, pair: bool) -> tuple[Tensor, ...]:
@@ -197,15 +178,14 @@ def states_of(name: str, hx: Any, pair: bool) -> tuple[Tensor, ...]:
     if isinstance(hx, (tuple, list)):
         if len(hx) == 2 and isinstance(hx[0], Tensor) and isinstance(hx[1], Tensor):
             return (hx[0], hx[1])
-        raise TypeError(
-            f"{name}: hx should be a pair of Tensors (h_0, c_0), got "
-            f"({', '.join(type(part).__name__ for part in hx)})"
-        )
-    raise TypeError(f"{name}: hx should be a pair of Tensors (h_0, c_0), got {type(hx).__name__}")
+        found = f"({', '.join(type(part).__name__ for part in hx)})"
+    else:
+        found = type(hx).__name__
+    raise TypeError(f"{name}: hx should be a pair of Tensors (h_0, c_0), got {found}")
 
 
-def check_input(name: str, x: Tensor, states: tuple[Tensor, ...], packed: bool) -> None:
-    """Check the number of dimensions of the input and of the states beside it."""
+def check_rank(name: str, x: Tensor, states: tuple[Tensor, ...], packed: bool) -> None:
+    """Check the number of dimensions of a stack's input, and of the states beside it."""
     ndim = x.dim()
     if packed:
         if ndim != 2:
@@ -227,20 +207,30 @@ def check_input(name: str, x: Tensor, states: tuple[Tensor, ...], packed: bool) 
             )
 
 
-def check_states(
-    states: tuple[Tensor, ...], x: Tensor, shapes: tuple[tuple[int, int, int], tuple[int, int, int]]
-) -> None:
-    """Check the states' shapes, dtype and device. `shapes` are those of h_0 and c_0, batched."""
+def check_states(x: Tensor, states: tuple[Tensor, ...], shapes: tuple[tuple[int, ...], ...]) -> None:
+    """Check a stack's states, batched: shapes, and the input's dtype and device."""
     dtype, device = x.dtype, x.device
-    for state, shape in zip(states, shapes, strict=False):
+    for i, (state, shape) in enumerate(zip(states, shapes, strict=False)):
         if state.shape != shape:
-            label = "hidden" if len(states) == 1 else "hidden[0]" if state is states[0] else "hidden[1]"
+            label = f"hidden[{i}]" if len(states) == 2 else "hidden"
             raise RuntimeError(f"Expected {label} size {shape}, got {list(state.shape)}")
         if state.dtype is not dtype or state.device != device:
-            _refuse_state("hx" if len(states) == 1 else "hx[0]" if state is states[0] else "hx[1]", state, x)
+            _refuse_state(f"hx[{i}]" if len(states) == 2 else "hx", state, x)
 
 
-def check_batch_sizes(
+def _refuse_state(label: str, state: Tensor, x: Tensor) -> NoReturn:
+    if state.dtype is not x.dtype:
+        raise ValueError(
+            f"RNN {label} dtype ({state.dtype}) does not match input dtype ({x.dtype}). "
+            f"Convert it: {label}.to({x.dtype})"
+        )
+    raise RuntimeError(
+        f"Input and hidden tensors are not at the same device, found input tensor at {x.device} "
+        f"and {label} at {state.device}. Convert it: {label}.to('{x.device}')"
+    )
+
+
+def check_packed(
     rows: int, batch_sizes: Tensor, sorted_indices: Tensor | None, unsorted_indices: Tensor | None
 ) -> int:
     """Check that a PackedSequence's parts fit one another; return its number of sequences."""
@@ -251,12 +241,12 @@ def check_batch_sizes(
         )
     sizes = batch_sizes.tolist()
     if not sizes:
-        raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+        raise RuntimeError(EMPTY_SEQUENCE)
     if sizes[-1] < 1 or sum(sizes) != rows or sizes != sorted(sizes, reverse=True):
         raise ValueError(
-            "PackedSequence.batch_sizes should be positive, non-increasing and add up to the rows of "
-            f"data, but {len(sizes)} sizes from {sizes[0]} to {sizes[-1]} add up to {sum(sizes)} "
-            f"for {rows} rows. Build it with torch.nn.utils.rnn.pack_padded_sequence"
+            "PackedSequence.batch_sizes should be positive, non-increasing and add up to the rows of data, "
+            f"but {len(sizes)} sizes from {sizes[0]} to {sizes[-1]} add up to {sum(sizes)} for {rows} rows. "
+            "Build it with torch.nn.utils.rnn.pack_padded_sequence"
         )
     batch: int = sizes[0]
     for indices in (sorted_indices, unsorted_indices):
@@ -268,9 +258,7 @@ def check_batch_sizes(
     return batch
 
 
-def check_cell_call(
-    name: str, x: Tensor, states: tuple[Tensor, ...], input_size: int, hidden_size: int
-) -> None:
+def check_step(name: str, x: Tensor, states: tuple[Tensor, ...], input_size: int, hidden_size: int) -> None:
     """Check input and states of one step (the cell modules): (I) or (B, I), and (H) or (B, H)."""
     ndim = x.dim()
     if ndim != 2 and ndim != 1:

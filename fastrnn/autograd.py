@@ -88,7 +88,7 @@ def _one_by_one(function: type[Function]) -> Callable:
     def vmap(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
         results = []
         for i in range(info.batch_size):
-            example = [a if d is None else a.select(d, i) for a, d in zip(args, in_dims, strict=True)]
+            example = [a.select(d, i) if isinstance(d, int) else a for a, d in zip(args, in_dims, strict=True)]
             results.append(function.apply(*example))
         outputs = tuple(torch.stack(column) for column in zip(*results, strict=True))
         return outputs, (0,) * len(outputs)

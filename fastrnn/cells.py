@@ -1,7 +1,6 @@
 """RNNCell, GRUCell and LSTMCell: one step as a module, drop-in replacements for those of torch.nn."""
 
-from __future__ import annotations
-
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -23,12 +22,12 @@ class _Cell(torch.nn.RNNCellBase):
         input_size: int,
         hidden_size: int,
         bias: bool,
-        num_chunks: int,
+        gates: int,
         device: Any,
         dtype: torch.dtype | None,
     ) -> None:
-        _checks.check_cell_sizes(input_size, hidden_size)
-        super().__init__(input_size, hidden_size, bias, num_chunks, device=device, dtype=dtype)
+        _checks.check_sizes(input_size, hidden_size, Integral)
+        super().__init__(input_size, hidden_size, bias, gates, device=device, dtype=dtype)
 
 
 class RNNCell(_Cell):
@@ -37,10 +36,11 @@ class RNNCell(_Cell):
     Args:
         input_size, hidden_size: I and H, each at least 1.
         bias: whether there are bias vectors bias_ih and bias_hh (H).
-        nonlinearity: 'tanh' or 'relu'.
+        nonlinearity: 'tanh' or 'relu'; another is refused when the cell is called.
         device, dtype: of the parameters weight_ih (H, I), weight_hh (H, H) and the biases.
 
     Raises:
+        TypeError: a size is not an integer.
         ValueError: a size is below one.
     """
 
@@ -57,14 +57,18 @@ class RNNCell(_Cell):
         self.nonlinearity = nonlinearity
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        """input (B, I) or (I), hx (B, H) or (H) or None for zeros; returns h' like hx. Errors: `functional.rnn_cell`."""
-        return functional.rnn_cell(input, hx, *current_weights(self, _WEIGHTS), self.nonlinearity)
+        """input (B, I) or (I), hx (B, H) or (H), or None for zeros; returns h' like hx.
+
+        Errors: `fastrnn.functional.rnn_cell`.
+        """
+        w_ih, w_hh, b_ih, b_hh = current_weights(self, _WEIGHTS)
+        return functional.rnn_cell(input, hx, w_ih, w_hh, b_ih, b_hh, self.nonlinearity)
 
 
 class GRUCell(_Cell):
-    """One GRU step (Cho et al. 2014), as `torch.nn.GRUCell`: weight_ih (3*H, I), weight_hh (3*H, H), gates r, z, n.
+    """One GRU step (Cho et al. 2014), as `torch.nn.GRUCell`: gates r, z, n.
 
-    Arguments and errors as for `fastrnn.RNNCell`, without nonlinearity.
+    Arguments and errors are those of `fastrnn.RNNCell`, without nonlinearity; parameters have 3*H rows.
     """
 
     def __init__(
@@ -78,14 +82,18 @@ class GRUCell(_Cell):
         super().__init__(input_size, hidden_size, bias, 3, device, dtype)
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        """input (B, I) or (I), hx (B, H) or (H) or None for zeros; returns h' like hx. Errors: `functional.gru_cell`."""
-        return functional.gru_cell(input, hx, *current_weights(self, _WEIGHTS))
+        """input (B, I) or (I), hx (B, H) or (H), or None for zeros; returns h' like hx.
+
+        Errors: `fastrnn.functional.gru_cell`.
+        """
+        w_ih, w_hh, b_ih, b_hh = current_weights(self, _WEIGHTS)
+        return functional.gru_cell(input, hx, w_ih, w_hh, b_ih, b_hh)
 
 
 class LSTMCell(_Cell):
-    """One LSTM step (Gers et al. 2000), as `torch.nn.LSTMCell`: weight_ih (4*H, I), weight_hh (4*H, H), gates i, f, g, o.
+    """One LSTM step (Gers et al. 2000), as `torch.nn.LSTMCell`: gates i, f, g, o.
 
-    Arguments and errors as for `fastrnn.RNNCell`, without nonlinearity.
+    Arguments and errors are those of `fastrnn.RNNCell`, without nonlinearity; parameters have 4*H rows.
     """
 
     def __init__(
@@ -99,6 +107,9 @@ class LSTMCell(_Cell):
         super().__init__(input_size, hidden_size, bias, 4, device, dtype)
 
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """input (B, I) or (I), hx a pair (B, H) or (H) or None for zeros; returns (h', c') like hx.
-        Errors: `functional.lstm_cell`."""
-        return functional.lstm_cell(input, hx, *current_weights(self, _WEIGHTS))
+        """input (B, I) or (I), hx a pair of (B, H) or (H), or None for zeros; returns (h', c') like hx.
+
+        Errors: `fastrnn.functional.lstm_cell`.
+        """
+        w_ih, w_hh, b_ih, b_hh = current_weights(self, _WEIGHTS)
+        return functional.lstm_cell(input, hx, w_ih, w_hh, b_ih, b_hh)

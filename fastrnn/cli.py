@@ -1,7 +1,7 @@
 """The command line, `fastrnn` and `python -m fastrnn`.
 
-Only `info` works on the base package. Every other command needs the extra `tasks`; its absence is one line and
-exit code 2, not a traceback.
+Only `info` works on the base package. Every other command needs the extra `tasks`; its absence is one line
+and exit code 2, not a traceback.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """RNN, GRU and LSTM layers: drop-in replacements for those of torch.nn, on this package's kernels.
 
-They are `torch.nn.RNNBase` modules, so parameters and their names, the initial draws for a seed, repr, state_dict,
-pickling and copying are torch's own. They are not torch.nn.RNN, GRU or LSTM themselves: torch.compile refuses those.
+They are `torch.nn.RNNBase` modules, so parameters and their names, the initial draws for a seed, repr,
+state_dict, pickling and copying are torch's own. They are not torch.nn.RNN, GRU or LSTM themselves:
+torch.compile refuses those.
 """
-
-from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
@@ -14,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from fastrnn import _checks, autograd, functional
+from fastrnn import _checks, autograd
+from fastrnn._run import run_layers
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
@@ -22,7 +22,7 @@ _CELL_OF_MODE = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh", "RNN_RELU
 
 
 def current_weights(module: torch.nn.Module, names: Sequence[str]) -> list[Any]:
-    """The module's weights by name, as they are now: Parameters, or what a parametrization, a weight norm or
+    """The module's weights as they are now: Parameters, or what a parametrization, a weight norm or
     `torch.func.functional_call` has put in their place."""
     held = module._parameters  # looked up first: attribute access of nn.Module costs a microsecond a weight
     return [held[name] if name in held else getattr(module, name) for name in names]
@@ -47,39 +47,29 @@ class _Recurrent(torch.nn.RNNBase):
         bidirectional: bool,
         proj_size: int,
         device: Any,
-        dtype: Any,
+        dtype: torch.dtype | None,
     ) -> None:
         _checks.check_layer_arguments(
             input_size, hidden_size, num_layers, bias, batch_first, dropout, proj_size
         )
         if dropout > 0 and num_layers == 1:
             warnings.warn(
-                "dropout option adds dropout after all but last recurrent layer, so non-zero dropout "
-                f"expects num_layers greater than 1, but got dropout={dropout} and "
-                f"num_layers={num_layers}",
+                "dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects "
+                f"num_layers greater than 1, but got dropout={dropout} and num_layers={num_layers}",
                 stacklevel=3,
             )
-        # dropout is set afterwards, so that the warning is not given twice and points at the caller's line
+        # dropout is set afterwards, so that the base class does not warn again and from a line of ours
+        sizes = (input_size, hidden_size, num_layers)
         super().__init__(
-            mode,
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            0.0,
-            bidirectional,
-            proj_size,
-            device=device,
-            dtype=dtype,
+            mode, *sizes, bias, batch_first, 0.0, bidirectional, proj_size, device=device, dtype=dtype
         )
         self.dropout = float(dropout)
 
     def flatten_parameters(self) -> None:
-        """Do nothing: the kernels never need the weights in one piece of memory. Kept for torch.nn's callers."""
+        """Do nothing: the kernels never need the weights in one piece of memory. For torch.nn's callers."""
 
     def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
-        """Run the layers; shapes, dtypes and errors as in `fastrnn.functional`.
+        """Run the layers. Shapes, dtypes and errors: `fastrnn.functional`.
 
         Args:
             input: (T, B, I), (B, T, I) with batch_first, (T, I) for one sequence, or a PackedSequence.
@@ -88,11 +78,8 @@ class _Recurrent(torch.nn.RNNBase):
         Returns:
             output, with D*P features, and h_n, or output and (h_n, c_n) for an LSTM.
         """
-        return functional.run_layers(
+        stack = _checks.Stack(
             _CELL_OF_MODE[self.mode],
-            input,
-            hx,
-            current_weights(self, self._flat_weights_names),
             self.input_size,
             self.hidden_size,
             self.proj_size,
@@ -102,27 +89,31 @@ class _Recurrent(torch.nn.RNNBase):
             self.dropout,
             self.training,
             self.bidirectional,
-            self.recurrent_layer,
         )
+        weights = current_weights(self, self._flat_weights_names)
+        return run_layers(stack, input, hx, weights, self.recurrent_layer)
 
 
 class RNN(_Recurrent):
     """Elman network (J. L. Elman, Cognitive Science 14, 1990), as `torch.nn.RNN`.
 
-    h_t = act(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), with act tanh or ReLU.
+    h_t = act(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), with act tanh or ReLU: `fastrnn.reference.elman_step`.
 
     Args:
         input_size, hidden_size, num_layers: I, H and L, each at least 1.
         nonlinearity: 'tanh' or 'relu'.
         bias: whether there are bias vectors b_ih and b_hh.
-        batch_first: whether input and output are (B, T, features) instead of (T, B, features).
+        batch_first: whether input and output are (B, T, features) in place of (T, B, features).
         dropout: probability of dropping a value between two layers while training.
         bidirectional: whether a second set of weights runs from the last step to the first (D = 2).
-        proj_size: not for this layer; there only to say so.
+        proj_size: not for this layer; there to say so.
         device, dtype: of the parameters.
 
+    Parameters, for layer k, and with the suffix _reverse for the second direction: weight_ih_l{k} (G*H, I),
+    or (G*H, D*P) for k > 0, weight_hh_l{k} (G*H, P), bias_ih_l{k} and bias_hh_l{k} (G*H); G = 1 and P = H.
+
     Raises:
-        TypeError, ValueError: the arguments are of the wrong type or out of range (torch.nn's texts).
+        TypeError, ValueError: an argument is of a wrong type or out of range (torch.nn's texts).
     """
 
     def __init__(
@@ -142,26 +133,17 @@ class RNN(_Recurrent):
         _refuse_projection(proj_size)
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'.")
-        super().__init__(
-            f"RNN_{nonlinearity.upper()}",
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            0,
-            device,
-            dtype,
-        )
+        mode, sizes = f"RNN_{nonlinearity.upper()}", (input_size, hidden_size, num_layers)
+        super().__init__(mode, *sizes, bias, batch_first, dropout, bidirectional, 0, device, dtype)
         self.nonlinearity = nonlinearity
 
 
 class GRU(_Recurrent):
-    """Gated recurrent unit (Cho et al., EMNLP 2014), as `torch.nn.GRU`: gates r, z, n, reset after the product.
+    """Gated recurrent unit (Cho et al., EMNLP 2014), as `torch.nn.GRU`: gates r, z, n; reset gate after the
+    product.
 
-    Equations 5 to 8 of `fastrnn.reference.gru_step`. Arguments and errors as for `fastrnn.RNN`, without nonlinearity.
+    Equations 5 to 8 of `fastrnn.reference.gru_step`. Arguments, parameters (with G = 3) and errors are those
+    of `fastrnn.RNN`, without nonlinearity.
     """
 
     def __init__(
@@ -178,30 +160,20 @@ class GRU(_Recurrent):
         dtype: torch.dtype | None = None,
     ) -> None:
         _refuse_projection(proj_size)
-        super().__init__(
-            "GRU",
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            0,
-            device,
-            dtype,
-        )
+        sizes = (input_size, hidden_size, num_layers)
+        super().__init__("GRU", *sizes, bias, batch_first, dropout, bidirectional, 0, device, dtype)
 
 
 class LSTM(_Recurrent):
-    """Long short-term memory (Hochreiter & Schmidhuber, Neural Computation 9, 1997; forget gate Gers et al. 2000), as
-    `torch.nn.LSTM`: gates i, f, g, o.
+    """Long short-term memory (Hochreiter & Schmidhuber, Neural Computation 9, 1997, with the forget gate of
+    Gers et al., Neural Computation 12, 2000), as `torch.nn.LSTM`: gates i, f, g, o.
 
-    Equations 7 to 12 of `fastrnn.reference.lstm_step`. Arguments and errors as for `fastrnn.RNN`, without
-    nonlinearity, and with
+    Equations 7 to 12 of `fastrnn.reference.lstm_step`. Arguments, parameters (with G = 4) and errors are
+    those of `fastrnn.RNN`, without nonlinearity, and
 
     Args:
-        proj_size: P, the size of h under a recurrent projection (Sak et al., Interspeech 2014); 0 for none.
+        proj_size: P, the size of h under a recurrent projection weight_hr_l{k} (P, H) (Sak et al.,
+            Interspeech 2014), below hidden_size; 0 for no projection.
     """
 
     def __init__(
@@ -217,19 +189,8 @@ class LSTM(_Recurrent):
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(
-            "LSTM",
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            proj_size,
-            device,
-            dtype,
-        )
+        sizes = (input_size, hidden_size, num_layers)
+        super().__init__("LSTM", *sizes, bias, batch_first, dropout, bidirectional, proj_size, device, dtype)
 
 
 def _refuse_projection(proj_size: Any) -> None:

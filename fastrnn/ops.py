@@ -27,7 +27,7 @@ _library.define(
 _library.define(
     "layer_backward(str cell, Tensor? dy, Tensor? dh_n, Tensor? dc_n, Tensor x, Tensor? hx, Tensor? cx, Tensor w_ih, "
     "Tensor w_hh, Tensor? b_ih, Tensor? b_hh, Tensor? w_hr, Tensor y, Tensor reserve, Tensor? batch_sizes, SymInt batch, "
-    "bool reverse, bool[] needed) -> Tensor[]"
+    "bool reverse, bool[] needed) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
 
@@ -125,7 +125,7 @@ def _backward_kernel(
     batch: int,
     reverse: bool,
     needed: Sequence[bool],
-) -> list[Tensor]:
+) -> tuple[Tensor, ...]:
     steps, inputs, units, projected = _dims(cell, x, w_hh, w_hr, batch_sizes)
     like = (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr)
     grads = [
@@ -146,7 +146,7 @@ def _backward_kernel(
         *(_address(dy), dy_step, dy_row, _address(dh_n), _address(dc_n)),
         *map(_address, grads),
     )
-    return [_empty((0,), x) if g is None else g for g in grads]
+    return tuple(_empty((0,), x) if g is None else g for g in grads)
 
 
 _library.impl("layer_forward", _forward_kernel, "CPU")
@@ -169,7 +169,7 @@ def _(cell, x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, batch_sizes, batch, reverse
 @torch.library.register_fake("fastrnn::layer_backward")
 def _(cell, dy, dh_n, dc_n, x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, y, reserve, batch_sizes, batch, reverse, needed):
     like = (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr)
-    return [x.new_empty(t.shape if n and t is not None else (0,)) for n, t in zip(needed, like, strict=True)]
+    return tuple(x.new_empty(t.shape if n and t is not None else (0,)) for n, t in zip(needed, like, strict=True))
 
 
 _PLAIN = (Tensor, torch.nn.Parameter)
@@ -204,5 +204,7 @@ def layer_backward(cell, dy, dh_n, dc_n, x, *args):
     Arguments: cell, dy, dh_n, dc_n, x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, y, reserve, batch_sizes, batch (B),
     reverse, needed (8 flags). dy, dh_n and dc_n may be None: zeros.
     """
-    run = _backward_kernel if _direct(x) else torch.ops.fastrnn.layer_backward
+    # autograd.grad(is_grads_batched=True) brings gradients that only the dispatcher can take apart
+    batched = any(g is not None and torch._C._functorch.is_legacy_batchedtensor(g) for g in (dy, dh_n, dc_n))
+    run = _backward_kernel if _direct(x) and not batched else torch.ops.fastrnn.layer_backward
     return run(cell, dy, dh_n, dc_n, x, *args)

@@ -1,22 +1,22 @@
 """The recurrent cells and their unrolled loop in plain PyTorch, written to be read.
 
-Everything fast in this package computes what stands here; the tests hold it to that. Only differentiable functional
-operations are used (nothing in place, no branch on a tensor's values), so autograd, double backward, forward mode
-and ``torch.func`` all go through it.
+Everything fast in this package computes what stands here; the tests hold it to that. Only differentiable
+functional operations are used (nothing in place, no branch on a tensor's values), so autograd, double
+backward, forward mode and ``torch.func`` all go through it.
 
 Letters, here and in the kernels:
 
-    T  time steps          B  sequences in the batch        N  rows of all steps together (packed input)
-    I  input size          H  hidden size                   P  size of h: the projection's size, or H without one
+    T  time steps     B  sequences in the batch     N  rows of all steps together (packed input)
+    I  input size     H  hidden size                P  size of h: H, or the projection's
     G  gates of the cell: Elman 1, GRU 3, LSTM 4
 
-    W_ih  (G*H, I)  input weights           b_ih  (G*H)     the G blocks of H rows stand in the gate order of the cell
-    W_hh  (G*H, P)  recurrent weights       b_hh  (G*H)
+    W_ih  (G*H, I)  input weights          b_ih  (G*H)      G blocks of H rows each,
+    W_hh  (G*H, P)  recurrent weights      b_hh  (G*H)      in the gate order of the cell
 
-and s is the logistic sigmoid, s(a) = 1 / (1 + exp(-a)), * the elementwise product, @ the matrix product.
+In the equations s is the logistic sigmoid, s(a) = 1 / (1 + exp(-a)), and * the elementwise product. They are
+written for one sequence, whose x_t and h_t are columns; in the code B sequences are the rows of x (B, I) and
+h (B, P).
 """
-
-from __future__ import annotations
 
 import torch
 from torch import Tensor
@@ -36,9 +36,10 @@ def elman_step(
     b_hh: Tensor | None = None,
     nonlinearity: str = "tanh",
 ) -> Tensor:
-    """One step of the simple recurrent network (J. L. Elman, Finding Structure in Time, Cognitive Science 14, 1990).
+    """One step of the simple recurrent network.
 
-    The paper draws it and prints no formula; its context units are h_{t-1}::
+    J. L. Elman, Finding Structure in Time, Cognitive Science 14, 1990. The paper draws it and prints no
+    formula; its context units are h_{t-1}::
 
         (E1)  h_t = act(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)        act = tanh or relu
 
@@ -53,8 +54,8 @@ def gru_step(
 ) -> Tensor:
     """One step of the gated recurrent unit (Cho et al., EMNLP 2014, eqs. 5 to 8). Gate order: r, z, n.
 
-    The paper computes the candidate from W_hn (r * h_{t-1}). This is the form of cuDNN and torch, 'reset after': the
-    reset gate is applied to the product, so that one product with W_hh serves all three gates::
+    The paper computes the candidate from W_hn (r * h_{t-1}). This is the form of cuDNN and torch, 'reset
+    after': the reset gate is applied to the product, so that one product with W_hh serves all three gates::
 
         (5)  r_t = s(W_ir x_t + b_ir + W_hr h_{t-1} + b_hr)           reset gate
         (6)  z_t = s(W_iz x_t + b_iz + W_hz h_{t-1} + b_hz)           update gate
@@ -83,9 +84,10 @@ def lstm_step(
 ) -> tuple[Tensor, Tensor]:
     """One step of long short-term memory. Gate order: i, f, g, o.
 
-    Input and output gate and the cell c are Hochreiter & Schmidhuber's (Neural Computation 9, 1997), the forget gate
-    is Gers, Schmidhuber & Cummins's (Neural Computation 12, 2000), the projection Sak, Senior & Beaufays's
-    (Interspeech 2014). The numbers are those of Sak et al., eqs. 7 to 12, without their peephole terms::
+    Input and output gate and the cell c are Hochreiter & Schmidhuber's (Neural Computation 9, 1997), the
+    forget gate is Gers, Schmidhuber & Cummins's (Neural Computation 12, 2000), the projection Sak, Senior &
+    Beaufays's (Interspeech 2014). The numbers are those of Sak et al., eqs. 7 to 12, without their peephole
+    terms::
 
         (7)   i_t = s(W_ii x_t + b_ii + W_hi h_{t-1} + b_hi)          input gate
         (8)   f_t = s(W_if x_t + b_if + W_hf h_{t-1} + b_hf)          forget gate
@@ -95,7 +97,7 @@ def lstm_step(
         (11)  m_t = o_t * tanh(c_t)                                   cell output
         (12)  h_t = W_hr m_t                                          projection; h_t = m_t without one
 
-    Shapes: x (B, I), h (B, P), c (B, H), w_hr (P, H) or None; returns h_t (B, P) and c_t (B, H). Any floating dtype.
+    Shapes: x (B, I), h (B, P), c (B, H), w_hr (P, H) or None; returns h_t (B, P), c_t (B, H).
     """
     gates = linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh)  # (B, 4H)
     a_i, a_f, a_g, a_o = gates.chunk(4, dim=-1)  # each (B, H)
@@ -121,36 +123,35 @@ def recurrent_layer(
     batch_sizes: Tensor | None = None,
     reverse: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """One layer in one direction: a cell applied step by step (same signature as `fastrnn.autograd.recurrent_layer`).
+    """One layer in one direction: a cell applied step by step.
 
     Args:
         cell: 'rnn_tanh', 'rnn_relu', 'gru' or 'lstm'.
         x: (T, B, I), or packed rows (N, I) with `batch_sizes`. T and B are at least 1.
         hx, cx: initial states (B, P) and (B, H); None means zeros. cx belongs to the LSTM alone.
         w_ih, w_hh, b_ih, b_hh, w_hr: the weights, as in the steps above.
-        batch_sizes: (T,) int64 on the CPU, non-increasing: step t owns the next batch_sizes[t] rows, one for each
-            sequence that is longer than t. The sequences are sorted by length, longest first.
-        reverse: walk from the last step to the first. On packed rows a sequence then starts from its own hx at its
-            own last step.
+        batch_sizes: (T,) int64 on the CPU, non-increasing: step t owns the next batch_sizes[t] rows, one for
+            each sequence that is longer than t. The sequences are sorted by length, longest first.
+        reverse: walk from the last step to the first. On packed rows a sequence then starts from its own hx
+            at its own last step.
 
     Returns:
-        y, (T, B, P) or (N, P): h_t of every step. h_n (B, P) and c_n (B, H): each sequence's state after the last step
-        walked; c_n is None unless the cell is 'lstm'.
+        y, (T, B, P) or (N, P): h_t of every step. h_n (B, P) and c_n (B, H): each sequence's state after the
+        last step walked; c_n is None unless the cell is 'lstm'.
 
-    Like the kernels, it trusts its caller: shapes, dtypes and devices are checked in `fastrnn.functional`.
+    The signature is that of `fastrnn.autograd.recurrent_layer`. Like the kernels, it trusts its
+    caller: shapes, dtypes and devices are checked in `fastrnn.functional`.
     """
-    if batch_sizes is None:
-        rows = x.unbind(0)  # T of (B, I)
-    else:
-        rows = x.split(batch_sizes.tolist())  # T of (batch_sizes[t], I)
+    # T pieces, of (B, I) or of (batch_sizes[t], I)
+    rows = x.unbind(0) if batch_sizes is None else x.split(batch_sizes.tolist())
     batch, hidden_size = rows[0].shape[0], w_ih.shape[0] // {"lstm": 4, "gru": 3}.get(cell, 1)
     h = x.new_zeros(batch, w_hh.shape[1]) if hx is None else hx  # (B, P)
     c = x.new_zeros(batch, hidden_size) if cx is None else cx  # (B, H)
 
     outputs = []
     for x_t in reversed(rows) if reverse else rows:
-        # The sequences still running at t are the first `live` rows. The others keep their state: forwards it is
-        # already their last one, backwards it is still their hx.
+        # The sequences still running at t are the first `live` rows. The others keep their state: forwards it
+        # is already their last one, backwards it is still their hx.
         live = x_t.shape[0]
         if cell == "lstm":
             h_t, c_t = lstm_step(x_t, h[:live], c[:live], w_ih, w_hh, b_ih, b_hh, w_hr)

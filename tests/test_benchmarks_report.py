@@ -71,15 +71,25 @@ def test_gflops_is_work_over_median_time():
 
 
 def test_geometric_mean_is_taken_for_each_cell():
-    means = report.geometric_means([record(old=4.0), record(name="B", old=1.0), record(cell="gru", old=3.0)])
-    assert means == pytest.approx({"lstm": 2.0, "gru": 3.0})
+    text = report.means(result(record(old=8.0), record(name="B", old=0.5), record(cell="gru", old=3.0)))
+    assert "| LSTM, shapes | forward, 1 thread | 2.00 | 0.50 | 1 | 1 | 0 |" in text
+    assert "| GRU, shapes | forward, 1 thread | 3.00 | 3.00 | 1 | 0 | 0 |" in text
+
+
+def test_disturbed_rows_are_shown_but_not_counted():
+    disturbed = record(name="B", old=500.0, quiet=False)
+    both = result(record(old=4.0), disturbed)
+    assert "| LSTM, shapes | forward, 1 thread | 4.00 | 4.00 | 1 | 0 | 1 |" in report.means(both)
+    assert "| LSTM | forward, 1 thread | 4.00 | 500.0! | 4.00 |" in report.summary(both)
+    assert report.closing(both).endswith("1 rows, geometric mean 4.00x, slower in 0; 1 more were disturbed")
+    assert "| LSTM, shapes | forward, 1 thread | nan | nan | 0 | 0 | 1 |" in report.means(result(disturbed))
 
 
 def test_page_shows_every_record_with_losses_beside_wins():
     text = report.page(result(record(), record(name="B", new=4.0), record(mode="train", threads=2)))
     assert "| LSTM A | B=1 T=2 3→4 | 2 ± 2% | 1 | 1 ± 2% | 2 | 2.00 |" in text
     assert "| LSTM B | B=1 T=2 3→4 | 2 ± 2% | 1 | 4 ± 2% | 0.5 | **0.50** |" in text
-    assert "| LSTM, shapes | forward, 1 thread | 1.00 | 0.50 | 1 | 1 |" in text
+    assert "| LSTM, shapes | forward, 1 thread | 1.00 | 0.50 | 1 | 1 | 0 |" in text
     assert "## Forward+backward, 2 threads" in text
     assert "fastrnn kernels: avx2" in text and "2 threads not measured" in text
 
@@ -137,7 +147,7 @@ def test_command_writes_json_and_markdown(tmp_path, capsys):
     assert all(r["spreads"]["fastrnn"]["median"] > 0 for r in written["records"])
     assert written["commit"] is None or len(written["commit"]) >= 7
     assert (tmp_path / "out.md").read_text() == report.page(written)
-    assert capsys.readouterr().out.splitlines()[-1].startswith("fastrnn against torch.nn: 2 rows")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("fastrnn against torch.nn: ")
     assert torch.get_num_threads() == threads
 
     assert report.main([str(tmp_path / "out.json")]) == 0

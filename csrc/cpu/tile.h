@@ -14,6 +14,35 @@ inline namespace FASTRNN_ISA {
 template <int NV>
 constexpr int kTileRows = (kVectorRegisters == 32 ? 24 : 12) / NV;
 
+// acc += column of a x row of panel. The shorter side is held in registers, the longer passes by one at a time: one order
+// for all would spill (12 accumulators + 4 + 1 > 16).
+template <class T, int NV, int MR>
+FASTRNN_INLINE void rank_one(Vec<T> (&acc)[MR][NV], const T* a, int64_t row_stride, const T* panel) {
+  using V = Vec<T>;
+  constexpr int L = kLanes<T>;
+  if constexpr (MR < NV) {
+    V x[MR];
+    FASTRNN_UNROLL
+    for (int r = 0; r < MR; ++r) x[r] = broadcast(a[r * row_stride]);
+    FASTRNN_UNROLL
+    for (int j = 0; j < NV; ++j) {
+      const V p = load(panel + j * L);
+      FASTRNN_UNROLL
+      for (int r = 0; r < MR; ++r) acc[r][j] += x[r] * p;
+    }
+  } else {
+    V p[NV];
+    FASTRNN_UNROLL
+    for (int j = 0; j < NV; ++j) p[j] = load(panel + j * L);
+    FASTRNN_UNROLL
+    for (int r = 0; r < MR; ++r) {
+      const V x = broadcast(a[r * row_stride]);
+      FASTRNN_UNROLL
+      for (int j = 0; j < NV; ++j) acc[r][j] += x * p[j];
+    }
+  }
+}
+
 // KU independent sums hide the FMA latency where a tile has few accumulators.
 template <class T, int NV, int MR, int KU>
 FASTRNN_NOINLINE void tile_kernel(int64_t K, const T* a, int64_t row_stride, int64_t k_stride, const T* panel,
@@ -25,38 +54,18 @@ FASTRNN_NOINLINE void tile_kernel(int64_t K, const T* a, int64_t row_stride, int
   for (int r = 0; r < MR; ++r) {
     FASTRNN_UNROLL
     for (int j = 0; j < NV; ++j) {
-      acc[0][r][j] = init ? load(init + r * init_stride + j * L) : V{};
       FASTRNN_UNROLL
-      for (int u = 1; u < KU; ++u) acc[u][r][j] = V{};
+      for (int u = 0; u < KU; ++u) acc[u][r][j] = V{};
     }
   }
   int64_t k = 0;
   for (; k + KU <= K; k += KU) {
     FASTRNN_UNROLL
-    for (int u = 0; u < KU; ++u) {
-      V x[MR];
-      FASTRNN_UNROLL
-      for (int r = 0; r < MR; ++r) x[r] = broadcast(a[r * row_stride + u * k_stride]);
-      FASTRNN_UNROLL
-      for (int j = 0; j < NV; ++j) {
-        const V p = load(panel + (u * NV + j) * L);
-        FASTRNN_UNROLL
-        for (int r = 0; r < MR; ++r) acc[u][r][j] += x[r] * p;
-      }
-    }
+    for (int u = 0; u < KU; ++u) rank_one<T, NV, MR>(acc[u], a + u * k_stride, row_stride, panel + u * NV * L);
     a += KU * k_stride;
     panel += KU * NV * L;
   }
-  for (; k < K; ++k) {
-    FASTRNN_UNROLL
-    for (int j = 0; j < NV; ++j) {
-      const V p = load(panel + j * L);
-      FASTRNN_UNROLL
-      for (int r = 0; r < MR; ++r) acc[0][r][j] += broadcast(a[r * row_stride]) * p;
-    }
-    a += k_stride;
-    panel += NV * L;
-  }
+  for (; k < K; ++k, a += k_stride, panel += NV * L) rank_one<T, NV, MR>(acc[0], a, row_stride, panel);
   FASTRNN_UNROLL
   for (int r = 0; r < MR; ++r) {
     FASTRNN_UNROLL
@@ -64,6 +73,8 @@ FASTRNN_NOINLINE void tile_kernel(int64_t K, const T* a, int64_t row_stride, int
       V sum = acc[0][r][j];
       FASTRNN_UNROLL
       for (int u = 1; u < KU; ++u) sum += acc[u][r][j];
+      // last, so that a long running total is rounded once a slice and not once a term
+      if (init) sum += load(init + r * init_stride + j * L);
       store(out + r * out_stride + j * L, sum);
     }
   }
@@ -76,22 +87,23 @@ inline void tile(int rows, int64_t K, const T* a, int64_t row_stride, int64_t k_
     if (rows < MR)
       return tile<T, NV, MR - 1>(rows, K, a, row_stride, k_stride, panel, init, init_stride, out, out_stride);
   constexpr int chains = MR * NV;
-  constexpr int KU = chains >= 6 ? 1 : chains >= 3 ? 2 : 4;
+  constexpr int KU = chains >= 8 ? 1 : chains >= 3 ? 2 : 4;
   tile_kernel<T, NV, MR, KU>(K, a, row_stride, k_stride, panel, init, init_stride, out, out_stride);
 }
 
 // out (rows, NV vectors) = bias (one panel row, or null) + a (rows, K; columns adjacent) * panel (K, NV vectors).
-// K is cut so that a slice of the panel stays in the first-level cache while all rows pass over it.
+// K is cut so that a slice of the panel stays in the first-level cache while all rows pass over it, and so that no sum
+// runs over many hundred terms: sums of slices round less.
 template <class T, int NV>
 inline void panel_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* panel, const T* bias, T* out) {
   constexpr int64_t width = NV * kLanes<T>;
-  constexpr int64_t slice = 16384 / (width * int64_t(sizeof(T)));
+  constexpr int64_t cached = 16384 / (width * int64_t(sizeof(T))), slice = cached < 128 ? cached : 128;
   constexpr int MR = kTileRows<NV>;
   // rows are dealt evenly: 16 rows by tiles of 3 are 3 3 3 3 2 2, not 3 3 3 3 3 1
   const int64_t tiles = (rows + MR - 1) / MR;
   int64_t k = 0;
   do {
-    const int64_t depth = K - k <= slice + slice / 2 || rows <= MR ? K - k : slice;
+    const int64_t depth = K - k <= slice + slice / 2 ? K - k : slice;
     for (int64_t i = 0; i < tiles; ++i) {
       const int64_t r = rows * i / tiles, m = rows * (i + 1) / tiles - r;
       T* o = out + r * width;

@@ -177,10 +177,14 @@ class WeightGrads {
 
   void add_db(const Member& m, int64_t rows, const T* dg) const {
     int64_t a, b;
-    m.share(width_, L, a, b);
-    for (int64_t k = 0; k < rows; ++k) {
-      const T* row = dg + k * width_;
-      for (int64_t j = a; j < b; ++j) db_[j] += row[j];
+    m.share(width_, 2 * L, a, b);
+    for (int64_t j = a; j < b; j += 2 * L) {
+      // a chunk's sum first, so that the running total is rounded once a chunk
+      const int64_t n = std::min<int64_t>(b - j, 2 * L);
+      V sum[2] = {};
+      for (int64_t k = 0; k < rows; ++k)
+        for (int v = 0; v < 2; ++v) sum[v] += load(dg + k * width_ + j + v * L);
+      for (int64_t l = 0; l < n; ++l) db_[j + l] += sum[l / L][l % L];
     }
   }
 

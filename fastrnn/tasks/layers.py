@@ -1,7 +1,7 @@
 """The recurrent layer of a backend: one class a cell, with torch.nn's constructor, in three implementations.
 
-All three draw the same initial parameters for a seed and share their state_dict, so a model trained with one can be
-continued or used with another, and their loss curves agree to rounding.
+All three draw the same initial parameters for a seed and share their state_dict, so a model trained with one
+can be continued or used with another, and their loss curves agree to rounding.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+import torch
 from torch import nn
 
 from fastrnn.tasks.errors import UserError
 
-__all__ = ["BACKENDS", "CELLS", "recurrent"]
+__all__ = ["BACKENDS", "CELLS", "probe", "recurrent"]
 
 BACKENDS = {"fastrnn": "fastrnn", "torch": "torch.nn", "reference": "fastrnn.reference"}
 """Backend to the module that holds its classes: our kernels, torch's, and the plain loop to be read."""
@@ -25,7 +26,7 @@ CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 def recurrent(backend: str, cell: str, input_size: int, hidden_size: int, **options: Any) -> nn.Module:
     """A recurrent layer, `options` being the other arguments of `torch.nn.LSTM`, `GRU` or `RNN`.
 
-    Takes (T, B, input_size) or a PackedSequence and an optional state, and returns what torch.nn's layer returns.
+    Takes (T, B, input_size) or a PackedSequence and an optional state; returns what torch.nn's layer returns.
     Raises `UserError` where the backend cannot be imported, with the import's own explanation.
     """
     try:
@@ -33,3 +34,11 @@ def recurrent(backend: str, cell: str, input_size: int, hidden_size: int, **opti
     except ImportError as error:
         raise UserError(f"backend {backend} cannot be loaded: {error}") from error
     return layer(input_size, hidden_size, **options)
+
+
+def probe(backend: str, cell: str, device: str) -> None:
+    """Raise `UserError` unless `backend` can be loaded and runs `cell` on `device`."""
+    try:
+        recurrent(backend, cell, 1, 1).to(device)(torch.zeros(1, 1, 1, device=device))
+    except RuntimeError as error:
+        raise UserError(f"backend {backend} does not run on {device}: {error}") from error

@@ -1,7 +1,8 @@
-"""What the commands of all tasks share: options of every `train`, how a run is begun or resumed, and how errors end."""
+"""What the commands of all tasks share: options of `train`, a run begun or resumed, and how errors end."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,14 +14,20 @@ import torch
 from click.core import ParameterSource
 
 from fastrnn.tasks.errors import Interrupted, UserError
-from fastrnn.tasks.layers import BACKENDS, CELLS
+from fastrnn.tasks.layers import BACKENDS, CELLS, probe
 from fastrnn.tasks.run import Run
 
-__all__ = ["Command", "RunPath", "begin", "note", "stoppable", "train_options"]
+__all__ = ["Command", "RunPath", "Seed", "begin", "note", "stoppable", "train_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+D = TypeVar("D")
 
+Seed = click.IntRange(0, 2**31 - 1)
 RunPath = click.Path(file_okay=False, path_type=Path)
+
+
+class _Failure(click.ClickException):
+    exit_code = 2
 
 
 class Command(click.Command):
@@ -30,27 +37,27 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            failure = click.ClickException(str(error))
-            failure.exit_code = 2
-            raise failure from error
+            raise _Failure(str(error)) from error
 
 
-def train_options(*, epochs: int, batch_size: int, lr: float, hidden: int, layers: int = 1) -> Callable[[F], F]:
+def train_options(
+    *, epochs: int, batch_size: int, lr: float, hidden: int, layers: int = 1
+) -> Callable[[F], F]:
     """The options of every `train`, with a task's defaults."""
     options = [
         click.option("--cell", type=click.Choice(list(CELLS)), default="gru", help="The recurrent cell."),
         click.option("--backend", type=click.Choice(list(BACKENDS)), default="fastrnn",
-                     help="Whose recurrent layer: our kernels, torch.nn's, or the plain loop of fastrnn.reference."),
+                     help="Recurrent layers: our kernels, torch.nn's, or fastrnn.reference's plain loop."),
         click.option("--hidden", type=click.IntRange(1), default=hidden, help="Size of the state."),
         click.option("--layers", type=click.IntRange(1), default=layers, help="Recurrent layers."),
         click.option("--epochs", type=click.IntRange(1), default=epochs),
         click.option("--batch-size", type=click.IntRange(1), default=batch_size),
-        click.option("--lr", type=click.FloatRange(0, min_open=True), default=lr, help="Peak learning rate of AdamW."),
-        click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="Of parameters and batch order."),
+        click.option("--lr", type=click.FloatRange(0, min_open=True), default=lr, help="Peak rate of AdamW."),
+        click.option("--seed", type=Seed, default=0, help="Of parameters and batch order."),
         click.option("--device", default="cpu", callback=_check_device, help="cpu, cuda or cuda:N."),
-        click.option("--threads", type=click.IntRange(1), default=None, help="CPU threads  [default: torch's choice]"),
+        click.option("--threads", type=click.IntRange(1), help="CPU threads  [default: torch's choice]"),
         click.option("--no-compare", is_flag=True, help="Do not time the other backends at the end."),
-        click.option("--out", type=RunPath, required=True, metavar="RUN", help="Folder for everything the run makes."),
+        click.option("--out", type=RunPath, required=True, metavar="RUN", help="Folder for all a run makes."),
         click.option("--resume", is_flag=True, help="Continue the run in RUN with its own options."),
     ]  # fmt: skip
 
@@ -75,14 +82,19 @@ def _check_device(_: click.Context, __: click.Parameter, value: str) -> str:
 
 
 def begin(
-    task: str, options: dict[str, Any], out: Path, resume: bool, load: Callable[[str], tuple[Any, dict[str, Any]]]
-) -> tuple[Run, Any]:
+    task: str,
+    options: dict[str, Any],
+    out: Path,
+    resume: bool,
+    load: Callable[[str], tuple[D, dict[str, Any]]],
+) -> tuple[Run, D]:
     """The run to train, new or resumed, and its data.
 
-    `load(data)` reads the data and gives it with what the configuration shall hold of it. A resumed run keeps its
-    own options: one given again and different is an error, as are data that changed since.
+    `load(data)` reads the data and gives it with what the configuration shall hold of it. A resumed run keeps
+    its own options: one given again and different is an error, as are data that changed since.
     """
     if not resume:
+        probe(options["backend"], options["cell"], options["device"])  # before a folder is made
         data, description = load(options["data"])
         options["threads"] = options["threads"] or torch.get_num_threads()
         return Run.create(out, task, {"options": options, **description}), data
@@ -93,7 +105,9 @@ def begin(
             given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
             if given and value != own[name]:
                 flag = f"--{name.replace('_', '-')}"
-                raise UserError(f"{out} was begun with {flag} {own[name]}: leave {flag} out, or train into a new folder")
+                raise UserError(
+                    f"{out} was begun with {flag} {own[name]}: leave {flag} out, or use a new folder"
+                )
         data, description = load(own["data"])
         if description["fingerprint"] != run.config["fingerprint"]:
             raise UserError(f"--data {own['data']} changed since {out} was begun: train into a new folder")
@@ -110,7 +124,8 @@ def stoppable(task: str, run: Run) -> Iterator[None]:
         with run:
             yield
     except (Interrupted, KeyboardInterrupt):
-        click.echo(f"Stopped and saved. Go on with: fastrnn {task} train --resume --out {run.path}", err=True)
+        command = f"fastrnn {task} train --resume --out {shlex.quote(str(run.path))}"
+        click.echo(f"Stopped and saved. Go on with: {command}", err=True)
         sys.exit(130)
 
 

@@ -12,15 +12,16 @@ __all__ = ["confusion_plot", "curve_plot"]
 
 
 def confusion_plot(confusion: Tensor, classes: Sequence[str], title: str) -> bytes:
-    """Counts (classes, classes), true class by row, shown as the share of its row; the count of a class beside it."""
+    """Counts (classes, classes), true class by row, as shares of the row; the row's count in its label."""
     n = len(classes)
     support = confusion.sum(1)
     share = (confusion / support.clamp(min=1).unsqueeze(1)).tolist()
-    figure = Figure(figsize=(2.6 + 0.42 * n, 2.1 + 0.42 * n), dpi=120, layout="constrained")
+    figure = Figure(figsize=(2.6 + 0.42 * n, 1.8 + 0.42 * n), dpi=120, layout="compressed")
     axes = figure.add_subplot()
     image = axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
     axes.set_xticks(range(n), classes, rotation=60, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(n), [f"{name} ({count})" for name, count in zip(classes, support.tolist(), strict=True)])
+    labels = [f"{name} ({count})" for name, count in zip(classes, support.tolist(), strict=True)]
+    axes.set_yticks(range(n), labels)
     for i, row in enumerate(share):
         for j, value in enumerate(row):
             if value >= 0.005:  # what would print as 0 only clutters
@@ -32,7 +33,7 @@ def confusion_plot(confusion: Tensor, classes: Sequence[str], title: str) -> byt
 
 
 def curve_plot(curves: dict[str, list[dict[str, float]]], title: str) -> bytes:
-    """Per model its history: one panel with the training loss, and one for each validation score, over epochs."""
+    """A row of panels a model, from its history: training loss and validation scores over the epochs."""
     panels = [(model, key) for model, history in curves.items() for key in history[0] if key != "epoch"]
     per_row = max(sum(name == model for name, _ in panels) for model in curves)
     figure = Figure(figsize=(3.4 * per_row, 2.7 * len(curves)), dpi=120, layout="constrained")

@@ -1,12 +1,13 @@
-"""The folder RUN: what a training leaves behind, written so that a kill at any moment loses nothing saved before.
+"""The folder RUN: what a training leaves behind, written so that a kill at any moment loses nothing saved
+before.
 
     config.json      format, task, package version, the options, and what the task must know to use its models
     <model>.pt       checkpoint: parameters, optimizer, position, history (loads with weights_only=True)
     metrics.json     the results
     *.png            the plots
 
-Every file is written beside its name, flushed to the disk and then renamed over it, so a reader sees the old file or
-the new one and never half of either.
+Every file is written beside its name, flushed to the disk and then renamed over it, so a reader sees the old
+file or the new one and never half of either.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ FORMAT = 1
 
 
 class Run:
-    """A run's folder. Make one with `create`, `resume` or `open`; close it, or use it as a context manager."""
+    """A run's folder: made with `create`, `resume` or `open`, and closed by hand or as a context manager."""
 
     def __init__(self, path: Path, config: dict[str, Any], lock: int | None = None) -> None:
         self.path, self.config, self._lock = path, config, lock
 
     @classmethod
     def create(cls, path: Path, task: str, config: dict[str, Any]) -> Run:
-        """A new run in `path`, which must be absent or empty, with `config` saved. Holds the folder's lock."""
+        """A new run in `path`, absent or empty so far, with `config` saved. Holds the folder's lock."""
         config = {"format": FORMAT, "task": task, "fastrnn": version(), **config}
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -51,7 +52,7 @@ class Run:
         run = cls(path, config, _lock(path))
         try:
             if (path / "config.json").exists():
-                raise UserError(f"{path} holds a run already: continue it with --resume, or choose another --out")
+                raise UserError(f"{path} holds a run already: add --resume, or choose another --out")
             if any(not file.name.startswith(".") for file in path.iterdir()):
                 raise UserError(f"{path} holds other files: choose a new or empty folder for --out")
             run.write_json("config.json", config)
@@ -71,7 +72,7 @@ class Run:
 
     @classmethod
     def open(cls, path: Path, task: str) -> Run:
-        """The run in `path`, to be read. Raises `UserError` if there is none, or one of another task or format."""
+        """The run in `path`, to be read. Raises `UserError` if it is none, or of another task or format."""
         file = path / "config.json"
         if not file.is_file():
             raise UserError(f"{path} is not a run: it has no config.json")
@@ -82,7 +83,7 @@ class Run:
             raise UserError(f"{file} is damaged ({error}): train again into a new folder") from error
         if found[1] != FORMAT:
             raise UserError(
-                f"{path} was written by fastrnn {written_by} in format {found[1]}; this is fastrnn {version()}, "
+                f"{path} was written by fastrnn {written_by} in format {found[1]}; this is {version()}, "
                 f"which reads format {FORMAT}"
             )
         if found[0] != task:
@@ -100,7 +101,8 @@ class Run:
             os.replace(beside, file)
         except OSError as error:
             beside.unlink(missing_ok=True)
-            raise UserError(f"cannot write {file}: {error.strerror}; what was saved before is intact") from error
+            reason = f"{error.strerror}; what was saved before is intact"
+            raise UserError(f"cannot write {file}: {reason}") from error
         return file
 
     def write_json(self, name: str, value: Any) -> Path:
@@ -109,7 +111,7 @@ class Run:
 
     def write_state(self, name: str, state: dict[str, Any]) -> Path:
         """A checkpoint. `state` holds tensors, numbers, strings, lists and dicts of them, nothing else."""
-        buffer = io.BytesIO()  # so that a full disk is an OSError and not whatever the archive writer makes of it
+        buffer = io.BytesIO()  # a full disk is then an OSError, not whatever the archive writer makes of it
         torch.save(state, buffer)
         return self.write_bytes(name, buffer.getvalue())
 
@@ -121,7 +123,7 @@ class Run:
         try:
             return torch.load(file, map_location=device, weights_only=True)
         except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-            raise UserError(f"{file} is damaged and cannot be loaded: train again into a new folder") from error
+            raise UserError(f"{file} is damaged and cannot be loaded: train into a new folder") from error
 
     def close(self) -> None:
         """Give the lock back."""
@@ -147,5 +149,5 @@ def _lock(path: Path) -> int | None:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(handle)
-        raise UserError(f"another process is training into {path}: wait for it, or choose another --out") from error
+        raise UserError(f"another process trains into {path}: wait, or choose another --out") from error
     return handle

@@ -1,8 +1,9 @@
 """The training loop every task runs: progress, validation, the best model, interruption and exact resumption.
 
-A run that is stopped or killed and resumed goes through the same numbers as one left alone, bit for bit on one machine
-with one thread count: the batches of an epoch depend on the seed and the epoch alone, and a checkpoint holds
-everything else (parameters, optimizer, random state, the place within the epoch and the sums so far).
+A run that is stopped or killed and resumed goes through the same numbers as one left alone, bit for bit on
+one machine with one thread count: the batches of an epoch depend on the seed and the epoch alone, and a
+checkpoint holds everything else (parameters, optimizer, random state, the place within the epoch and the sums
+so far).
 """
 
 from __future__ import annotations
@@ -89,10 +90,11 @@ class Fit:
 
 
 def fit(task: Trainable, recipe: Recipe, run: Run) -> Fit:
-    """Train `task.model`, from the checkpoint in `run` if there is one; leave it with the best epoch's parameters.
+    """Train `task.model`, from the checkpoint in `run` if there is one; leave it with the best epoch's
+    parameters.
 
-    Saves after each epoch. Ctrl-C (or SIGTERM) saves after the step being run and raises `Interrupted`. Raises
-    `UserError` when the loss is no longer a finite number.
+    Saves after each epoch. Ctrl-C (or SIGTERM) saves after the step being run and raises `Interrupted`.
+    Raises `UserError` when the loss is no longer a finite number.
     """
     model, file = task.model, f"{task.name}.pt"
     device = next(model.parameters()).device
@@ -139,7 +141,7 @@ def fit(task: Trainable, recipe: Recipe, run: Run) -> Fit:
                     loss_sum += loss.detach() * count
                     state["step"] += 1
                     state["units"] += count
-                    if bar.update():  # true when the bar was drawn: the loss is fetched no more often than shown
+                    if bar.update():  # it was drawn: the loss is fetched no more often than that
                         bar.set_postfix_str(f"loss {loss.item():.3f}", refresh=False)
                     if stop.requested:
                         break
@@ -160,14 +162,15 @@ def fit(task: Trainable, recipe: Recipe, run: Run) -> Fit:
 
 
 def _end_epoch(task: Trainable, state: dict[str, Any], rate: float) -> None:
-    """Validate, note the epoch in the history and print its line, and keep the parameters if they are the best."""
+    """Validate, note the epoch in the history, keep the parameters if they are the best, and print a line."""
     mean = state["loss"].item() / max(1, state["units"])
     if not math.isfinite(mean):
-        raise UserError(f"{task.name}: the loss became {mean} in epoch {state['epoch'] + 1}: try a lower --lr")
+        raise UserError(f"{task.name}: the loss of epoch {state['epoch'] + 1} is {mean}: try a lower --lr")
     task.model.eval()
     scores = task.validate()
     history = state["history"]
-    history.append({"epoch": state["epoch"] + 1, "loss": mean, **{f"valid_{k}": v for k, v in scores.items()}})
+    entry = {f"valid_{score}": value for score, value in scores.items()}
+    history.append({"epoch": state["epoch"] + 1, "loss": mean, **entry})
     state["all_units"] += state["units"]
     key, sign = f"valid_{task.best_by}", 1 if task.maximise else -1
     if state["best"] is None or sign * history[-1][key] > sign * history[state["best_epoch"] - 1][key]:
@@ -178,7 +181,7 @@ def _end_epoch(task: Trainable, state: dict[str, Any], rate: float) -> None:
 
 
 class _StopRequest:
-    """Turns the first Ctrl-C or SIGTERM into a wish the loop looks at between steps; a second one is immediate."""
+    """Turns the first Ctrl-C or SIGTERM into a wish, looked at between steps; a second one is immediate."""
 
     def __init__(self) -> None:
         self.requested = False

@@ -10,10 +10,12 @@ import click
 
 from fastrnn.tasks.errors import UserError
 from fastrnn.tasks.names import predict
-from fastrnn.tasks.names.data import LONGEST, Alphabet, Split, normalise, read_classes, split_names
+from fastrnn.tasks.names.data import LONGEST, Alphabet, Split, located, normalise, read_classes, split_names
+from fastrnn.tasks.names.models import Classifier, Generator
+from fastrnn.tasks.names.objectives import TASKS
 from fastrnn.tasks.names.train import describe
 from fastrnn.tasks.names.train import train as train_run
-from fastrnn.tasks.options import Command, RunPath, begin, note, stoppable, train_options
+from fastrnn.tasks.options import Command, RunPath, Seed, begin, note, stoppable, train_options
 from fastrnn.tasks.run import Run
 
 __all__ = ["names"]
@@ -28,14 +30,19 @@ names.command_class = Command
 
 
 @names.command()
-@click.option("--data", default="builtin", metavar="DIR|builtin", help="Folder of CLASS.txt files, one name a line.")
-@click.option("--models", type=click.Choice(["both", "classifier", "generator"]), default="both", help="What to train.")
+@click.option("--data", default="builtin", metavar="DIR|builtin", callback=lambda *args: located(args[-1]),
+              help="Folder of CLASS.txt files, one name a line.")  # fmt: skip
+@click.option("--models", type=click.Choice(["both", *TASKS]), default="both", help="What to train.")
 @click.option("--bidirectional", is_flag=True, help="The classifier reads the name from both ends.")
 @click.option("--embedding", type=click.IntRange(2), default=64, help="Size of a character's vector.")
-@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.3, help="Of the generator's output.")
-@train_options(epochs=15, batch_size=64, lr=4e-3, hidden=128)
+@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.2,
+              help="Before the output, and of the classifier's input.")  # fmt: skip
+@train_options(epochs=10, batch_size=64, lr=5e-3, hidden=128)
 def train(out: Path, resume: bool, no_compare: bool, **options: Any) -> None:
-    """Train a classifier and a generator of names on --data, into the folder RUN."""
+    """Train a classifier and a generator of names on --data, into the folder RUN.
+
+    The generator's state is twice --hidden: it has more to keep in mind.
+    """
     run, split = begin("names", options, out, resume, _load)
     with stoppable("names", run):
         train_run(run, split, compare=not no_compare)
@@ -55,7 +62,8 @@ def classify(run: Path, name: tuple[str, ...], top: int) -> None:
     opened = Run.open(run, "names")
     alphabet = predict.alphabet_of(opened)
     asked = [_checked(text, alphabet) for text in name]
-    for text, row in zip(asked, predict.classify(predict.load(opened, "classifier"), alphabet, asked), strict=True):
+    probabilities = predict.classify(predict.load(opened, Classifier), alphabet, asked)
+    for text, row in zip(asked, probabilities, strict=True):
         click.echo(text)
         shares, order = row.sort(descending=True)
         for share, klass in islice(zip(shares.tolist(), order.tolist(), strict=True), top):
@@ -67,8 +75,9 @@ def classify(run: Path, name: tuple[str, ...], top: int) -> None:
 @click.option("--class", "klass", required=True, metavar="CLASS", help="The class to make names of.")
 @click.option("-n", "--number", type=click.IntRange(1), default=10, help="Names to make.")
 @click.option("--start", default="", help="What each name begins with.")
-@click.option("--temperature", type=click.FloatRange(0), default=1.0, help="Below 1 safer, above 1 bolder, 0 the likeliest.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, help="The same seed makes the same names.")
+@click.option("--temperature", type=click.FloatRange(0), default=1.0,
+              help="Below 1 safer, above 1 bolder, 0 always the likeliest.")  # fmt: skip
+@click.option("--seed", type=Seed, default=0, help="The same seed, the same names.")
 def generate(run: Path, klass: str, number: int, start: str, temperature: float, seed: int) -> None:
     """New names of a class, character by character, by the model in RUN."""
     opened = Run.open(run, "names")
@@ -77,8 +86,10 @@ def generate(run: Path, klass: str, number: int, start: str, temperature: float,
         raise UserError(f"unknown class {klass}: {run} knows {', '.join(classes)}")
     alphabet = predict.alphabet_of(opened)
     begun = _checked(start, alphabet) if start else ""
-    model = predict.load(opened, "generator")
-    made = predict.generate(model, alphabet, classes.index(klass), start=begun, temperature=temperature, seed=seed)
+    made = predict.generate(
+        predict.load(opened, Generator), alphabet, classes.index(klass),
+        start=begun, temperature=temperature, seed=seed,
+    )  # fmt: skip
     for name in islice(made, number):
         click.echo(name)
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from fastrnn.tasks.errors import UserError
 
-__all__ = ["BUILTIN", "EDGE", "UNKNOWN", "Alphabet", "Encoded", "Split", "normalise", "read_classes", "split_names"]
+__all__ = ["BUILTIN", "EDGE", "LONGEST", "UNKNOWN", "Alphabet", "Encoded", "Split", "located", "normalise",
+           "read_classes", "split_names"]  # fmt: skip
 
 BUILTIN = Path(__file__).parents[1] / "data" / "names"
 """The data set that comes with the package: Japanese names in kanji and kana."""
@@ -26,6 +27,11 @@ LONGEST = 100
 """Characters a name may have. A longer line is no name, and one such would cost as much as a batch."""
 
 
+def located(data: str) -> str:
+    """`data` as an absolute path, so that a run can be resumed from anywhere; `builtin` stays."""
+    return data if data == "builtin" else str(Path(data).absolute())
+
+
 def normalise(name: str) -> str:
     """NFC, so that é is one character however it was typed, without space around it."""
     return unicodedata.normalize("NFC", name).strip()
@@ -34,8 +40,8 @@ def normalise(name: str) -> str:
 def read_classes(data: str) -> dict[str, list[str]]:
     """The distinct names of each class, in file order, classes in order of their names.
 
-    `data` is a folder of CLASS.txt files, UTF-8, one name a line, or `builtin`. Empty lines are skipped. Raises
-    `UserError` naming the file, and the line where there is one.
+    `data` is a folder of CLASS.txt files, UTF-8, one name a line, or `builtin`. Empty lines are skipped.
+    Raises `UserError` naming the file, and the line where there is one.
     """
     folder = BUILTIN if data == "builtin" else Path(data)
     if not folder.is_dir():
@@ -53,16 +59,18 @@ def _read_names(file: Path) -> list[str]:
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
+        number = raw[: error.start].count(b"\n") + 1
         hint = "a binary file?" if b"\0" in raw else "convert it, e.g. iconv -f latin1 -t utf-8"
-        raise UserError(f"{file}, line {line}: not UTF-8 (byte 0x{raw[error.start]:02x}): {hint}") from error
+        raise UserError(
+            f"{file}, line {number}: not UTF-8 (byte 0x{raw[error.start]:02x}): {hint}"
+        ) from error
     names: dict[str, None] = {}
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
         name = normalise(line)
         if any(unicodedata.category(character) == "Cc" for character in name):
-            raise UserError(f"{file}, line {number}: a control character: is it a text file, one name a line?")
+            raise UserError(f"{file}, line {number}: a control character; one name a line is expected")
         if len(name) > LONGEST:
-            raise UserError(f"{file}, line {number}: {len(name)} characters, where a name has at most {LONGEST}")
+            raise UserError(f"{file}, line {number}: {len(name)} characters; a name has at most {LONGEST}")
         if name:
             names[name] = None
     if len(names) < 3:
@@ -86,7 +94,7 @@ class Split:
 
 
 def split_names(classes: dict[str, list[str]]) -> Split:
-    """80/10/10 within each class, its names shuffled by `random.Random(0)`: the same whatever the run's seed."""
+    """80/10/10 of each class, its names shuffled by `random.Random(0)`: the same for every seed of a run."""
     parts = Split(list(classes), [], [], [])
     for number, names in enumerate(classes.values()):
         pairs = [(name, number) for name in names]
@@ -134,7 +142,7 @@ class Encoded:
 
     `padded` (N, longest + 2) int64: EDGE, the characters, EDGE, then padding that no one reads.
     `lengths` (N,) int64: characters of each name. `labels` (N,) int64: class numbers.
-    `veiled`: `padded` with the rare characters as UNKNOWN, from which the model learns what to do with an unknown one.
+    `veiled`: `padded` with the rare characters as UNKNOWN, from which a model learns what to make of one.
     """
 
     padded: Tensor
@@ -144,13 +152,13 @@ class Encoded:
 
     @classmethod
     def of(cls, pairs: list[tuple[str, int]], alphabet: Alphabet) -> Encoded:
-        longest = max(len(name) for name, _ in pairs)
-        padded = torch.full((len(pairs), longest + 2), EDGE)
-        for row, (name, _) in zip(padded, pairs, strict=True):
-            row[1 : len(name) + 1] = torch.tensor(alphabet.encode(name))
+        lengths = torch.tensor([len(name) for name, _ in pairs])
+        column = torch.arange(int(lengths.max()) + 2)
+        padded = torch.full((len(pairs), len(column)), EDGE)
+        inside = (column > 0) & (column <= lengths.unsqueeze(1))
+        padded[inside] = torch.tensor(alphabet.encode("".join(name for name, _ in pairs)))
         known = torch.arange(len(alphabet))
         known[alphabet.encode(alphabet.rare)] = UNKNOWN
-        lengths = torch.tensor([len(name) for name, _ in pairs])
         return cls(padded, lengths, torch.tensor([label for _, label in pairs]), known[padded])
 
     def __len__(self) -> int:
@@ -159,8 +167,8 @@ class Encoded:
     def pick(self, index: Tensor, epoch: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """`padded`, `lengths` and `labels` of the names in `index`.
 
-        With an epoch (in training), each name is veiled in every other one: a character seen once teaches as itself
-        and as the unknown one by turns, with no random draw.
+        With an epoch (in training), each name is veiled in every other one: a character seen once teaches as
+        itself and as the unknown one by turns, with no random draw.
         """
         padded = self.padded[index]
         if epoch is not None:

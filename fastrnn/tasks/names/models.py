@@ -18,9 +18,11 @@ __all__ = ["Classifier", "Generator"]
 class Classifier(nn.Module):
     """Characters → embedding → recurrent layers → last state → linear → one logit a class."""
 
+    name = "classifier"
+
     def __init__(
-        self, characters: int, classes: int, *, backend: str, cell: str, embedding: int, hidden: int, layers: int,
-        dropout: float, bidirectional: bool,
+        self, characters: int, classes: int, *, backend: str, cell: str, embedding: int, hidden: int,
+        layers: int, dropout: float, bidirectional: bool,
     ) -> None:  # fmt: skip
         super().__init__()
         self.embedding = nn.Embedding(characters, embedding)
@@ -44,9 +46,11 @@ class Generator(nn.Module):
     The class stands beside every character, so that the state need not carry it to the end of the name.
     """
 
+    name = "generator"
+
     def __init__(
-        self, characters: int, classes: int, *, backend: str, cell: str, embedding: int, hidden: int, layers: int,
-        dropout: float,
+        self, characters: int, classes: int, *, backend: str, cell: str, embedding: int, hidden: int,
+        layers: int, dropout: float,
     ) -> None:  # fmt: skip
         super().__init__()
         self.embedding = nn.Embedding(characters, embedding)
@@ -56,18 +60,17 @@ class Generator(nn.Module):
         self.dropout = dropout
 
     def forward(self, names: PackedSequence) -> Tensor:
-        """Packed rows (rows, 2) of character and class number to the logits (rows, characters) of what follows."""
+        """Packed rows (rows, 2) of character and class to logits (rows, characters) of what follows."""
         hidden, _ = self.rnn(rows(names, self._inputs(names.data[:, 0], names.data[:, 1])))
         return self.output(F.dropout(hidden.data, self.dropout, self.training))
 
     def step(self, character: int, klass: int, state: Any = None) -> tuple[Tensor, Any]:
-        """One character in, the logits (characters,) of the next out, with the state to pass to the next step.
+        """One character in; out the logits (characters,) of the next, and the state to pass to the next step.
 
         `state` is None before the first character.
         """
-        device = self.output.weight.device
-        inputs = self._inputs(torch.tensor([[character]], device=device), torch.tensor([[klass]], device=device))
-        hidden, state = self.rnn(inputs, state)  # a sequence of T=1, B=1
+        now = torch.tensor([[character, klass]], device=self.output.weight.device)
+        hidden, state = self.rnn(self._inputs(now[:, :1], now[:, 1:]), state)  # a sequence of T=1, B=1
         return self.output(hidden[0, 0]), state
 
     def _inputs(self, characters: Tensor, classes: Tensor) -> Tensor:

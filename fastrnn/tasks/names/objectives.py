@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn.tasks.batches import buckets, pack
 from fastrnn.tasks.names.data import Encoded
+from fastrnn.tasks.names.models import Classifier, Generator
 from fastrnn.tasks.scores import accuracy, confusion_matrix, macro_f1
 
 __all__ = ["TASKS", "ClassifierTask", "GeneratorTask"]
@@ -20,7 +21,7 @@ EVALUATION_BATCH = 512
 
 
 class _NamesTask:
-    """What the two tasks share: the parts encoded once, the order of an epoch, the sums over an evaluation."""
+    """What the two share: the parts encoded once, the order of an epoch, the batches of an evaluation."""
 
     name: str
     unit = "names"
@@ -55,9 +56,9 @@ class _NamesTask:
 
 
 class ClassifierTask(_NamesTask):
-    """Which class a name is of: accuracy, and macro-F1, in which a rare class counts as much as a common one."""
+    """Which class a name is of: accuracy, and macro-F1, in which a rare class counts as much as a common."""
 
-    name, best_by, maximise = "classifier", "accuracy", True
+    name, best_by, maximise = Classifier.name, "accuracy", True
 
     def batch(self, part: Encoded, index: Tensor, epoch: int | None = None) -> tuple[PackedSequence, Tensor]:
         padded, lengths, labels = part.pick(index, epoch)
@@ -66,9 +67,9 @@ class ClassifierTask(_NamesTask):
     @torch.no_grad()
     def confusion(self, part: Encoded) -> Tensor:
         """Counts (classes, classes), true class by row."""
-        classes = self.model.output.out_features
-        found = [confusion_matrix(y, self.model(x).argmax(1), classes) for x, y in self.evaluation(part)]
-        return torch.stack(found).sum(0).cpu()
+        logits, labels = zip(*((self.model(x), y) for x, y in self.evaluation(part)), strict=True)
+        guess = torch.cat(logits)
+        return confusion_matrix(torch.cat(labels), guess.argmax(1), guess.shape[1]).cpu()
 
     def scores(self, part: Encoded) -> dict[str, float]:
         confusion = self.confusion(part)
@@ -76,23 +77,26 @@ class ClassifierTask(_NamesTask):
 
 
 class GeneratorTask(_NamesTask):
-    """What character follows, given those before and the class: bits per character, a name's end counted as one."""
+    """What character follows, given those before and the class: bits per character, the end being one."""
 
-    name, best_by, maximise = "generator", "bits_per_character", False
+    name, best_by, maximise = Generator.name, "bits_per_character", False
 
     def batch(self, part: Encoded, index: Tensor, epoch: int | None = None) -> tuple[PackedSequence, Tensor]:
         padded, lengths, labels = part.pick(index, epoch)
-        columns = torch.stack([padded[:, :-1], labels.unsqueeze(1).expand(-1, padded.shape[1] - 1), padded[:, 1:]], 2)
+        before, after = padded[:, :-1], padded[:, 1:]
+        columns = torch.stack([before, labels.unsqueeze(1).expand_as(before), after], 2)
         packed = pack(columns, lengths + 1, self.device)
         return packed, packed.data[:, 2]
 
     @torch.no_grad()
     def scores(self, part: Encoded) -> dict[str, float]:
-        bits = sum(F.cross_entropy(self.model(x), y, reduction="sum").item() for x, y in self.evaluation(part))
-        return {"bits_per_character": bits / math.log(2) / int((part.lengths + 1).sum())}
+        nats = sum(
+            F.cross_entropy(self.model(x), y, reduction="sum").item() for x, y in self.evaluation(part)
+        )
+        return {"bits_per_character": nats / math.log(2) / int((part.lengths + 1).sum())}
 
 
 TASKS: dict[str, type[ClassifierTask] | type[GeneratorTask]] = {
-    "classifier": ClassifierTask,
-    "generator": GeneratorTask,
+    ClassifierTask.name: ClassifierTask,
+    GeneratorTask.name: GeneratorTask,
 }

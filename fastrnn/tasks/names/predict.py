@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,17 +17,23 @@ from fastrnn.tasks.run import Run
 
 __all__ = ["alphabet_of", "classify", "generate", "load"]
 
+M = TypeVar("M", Classifier, Generator)
 
-def load(run: Run, which: str) -> Classifier | Generator:
-    """The model `which` of `run` on the CPU, at its best epoch so far, ready to be used."""
-    state = run.read_state(f"{which}.pt")
+
+def load(run: Run, kind: type[M]) -> M:
+    """The model of `run` that is a `kind`, on the CPU, at its best epoch so far, ready to be used."""
+    file = f"{kind.name}.pt"
+    state = run.read_state(file)
     if state is None or state["best"] is None:
-        raise UserError(f"{run.path} holds no trained {which} yet: train one with --models both or {which}")
-    model = build(which, run.config)
+        raise UserError(
+            f"{run.path} holds no trained {kind.name}: train one with --models both or {kind.name}"
+        )
+    model = build(kind.name, run.config)
+    assert isinstance(model, kind)
     try:
         model.load_state_dict(state["best"])
     except RuntimeError as error:
-        raise UserError(f"{run.path}/{which}.pt does not fit its config.json: train again into a new folder") from error
+        raise UserError(f"{run.path / file} does not fit its config.json: train into a new folder") from error
     return model.eval()
 
 
@@ -46,8 +53,9 @@ def classify(model: Classifier, alphabet: Alphabet, names: list[str]) -> Tensor:
 
 @torch.no_grad()
 def generate(
-    model: Generator, alphabet: Alphabet, klass: int, *, start: str = "", temperature: float = 1.0, seed: int = 0
-) -> Iterator[str]:
+    model: Generator, alphabet: Alphabet, klass: int, *,
+    start: str = "", temperature: float = 1.0, seed: int = 0,
+) -> Iterator[str]:  # fmt: skip
     """Names of class number `klass` without end, each begun with `start`, drawn character by character.
 
     Each step puts in one character and the state of the step before, and draws what comes next from

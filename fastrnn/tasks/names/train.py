@@ -10,8 +10,8 @@ import torch
 
 from fastrnn.info import version
 from fastrnn.tasks.errors import UserError
-from fastrnn.tasks.layers import BACKENDS
-from fastrnn.tasks.names.data import Alphabet, Encoded, Split
+from fastrnn.tasks.layers import BACKENDS, probe
+from fastrnn.tasks.names.data import UNKNOWN, Alphabet, Encoded, Split
 from fastrnn.tasks.names.models import Classifier, Generator
 from fastrnn.tasks.names.objectives import TASKS, ClassifierTask, GeneratorTask
 from fastrnn.tasks.plots import confusion_plot, curve_plot
@@ -25,7 +25,7 @@ COMPARED_BATCHES = 12
 
 
 def describe(split: Split) -> dict[str, Any]:
-    """What a run's configuration holds of its data: enough to use the models, and to notice that the data changed."""
+    """What a configuration holds of its data: enough to use the models, and to notice changed data."""
     alphabet = Alphabet.of(split.train)
     return {
         "classes": split.classes,
@@ -47,14 +47,17 @@ def build(which: str, config: dict[str, Any], backend: str | None = None) -> Cla
     sizes = (len(config["characters"]) + 2, len(config["classes"]))
     backend = backend or options["backend"]
     if which == "generator":
+        shape["hidden"] *= 2  # worth a twentieth of a bit per character; the classifier gains nothing by it
         return Generator(*sizes, backend=backend, **shape)
     return Classifier(*sizes, backend=backend, bidirectional=options["bidirectional"], **shape)
 
 
 def train(run: Run, split: Split, compare: bool = True) -> dict[str, Any]:
-    """Train the models of `run`'s configuration, or finish them; write and return the metrics, and draw the plots.
+    """Train the models of `run`'s configuration, or finish them; write and return the metrics, and draw the
+    plots.
 
-    Prints a line an epoch, one a model with its quality on the test part, and with `compare` the backends' speed.
+    Prints a line an epoch, one a model with its quality on the test part, and with `compare` the backends'
+    speed.
     """
     config, options = run.config, run.config["options"]
     torch.set_num_threads(options["threads"])
@@ -62,9 +65,10 @@ def train(run: Run, split: Split, compare: bool = True) -> dict[str, Any]:
     parts = {name: Encoded.of(getattr(split, name), alphabet) for name in ("train", "valid", "test")}
     recipe = Recipe(options["epochs"], options["lr"])
     metrics: dict[str, Any] = {
-        "task": "names", "backend": options["backend"], "cell": options["cell"], "quality": {}, "unit": "names",
-        "options": options, "names": {name: len(part) for name, part in parts.items()},
-        "versions": {"fastrnn": version(), "torch": torch.__version__, "python": platform.python_version()},
+        "task": "names", "backend": options["backend"], "cell": options["cell"], "quality": {}, "unit":
+        "names", "options": options, "names": {name: len(part) for name, part in parts.items()},
+        "unknown_characters_in_test": int((parts["test"].padded == UNKNOWN).sum()), "versions":
+        {"fastrnn": version(), "torch": torch.__version__, "python": platform.python_version()},
     }  # fmt: skip
     for which in chosen(options):
         # for each anew, so that a model is the same whether or not another was made before it
@@ -75,11 +79,13 @@ def train(run: Run, split: Split, compare: bool = True) -> dict[str, Any]:
         metrics["quality"].update(quality)
         metrics[which] = _report(task, done, quality)
         shown = "  ".join(f"{key} {value:.4f}" for key, value in quality.items())
-        print(f"{which}, best epoch {done.best_epoch}, on {len(parts['test'])} test names: {shown}  "
-              f"({done.seconds:.1f} s of training, {done.units / done.seconds / 1000:.1f}k names/s)", flush=True)  # fmt: skip
+        spent = f"{done.seconds:.1f} s of training, {done.units / done.seconds / 1000:.1f}k names/s"
+        print(f"{which} on {len(parts['test'])} test names, best epoch {done.best_epoch}: {shown}  ({spent})",
+              flush=True)  # fmt: skip
         if isinstance(task, ClassifierTask):
+            confusion = task.confusion(parts["test"])
             title = f"{options['cell']} {options['hidden']}: accuracy {quality['accuracy']:.3f}"
-            run.write_bytes("confusion.png", confusion_plot(task.confusion(parts["test"]), split.classes, title))
+            run.write_bytes("confusion.png", confusion_plot(confusion, split.classes, title))
     curves = {which: metrics[which]["epochs"] for which in chosen(options)}
     run.write_bytes("curve.png", curve_plot(curves, f"names, {options['cell']} {options['hidden']}"))
     run.write_json("metrics.json", metrics)
@@ -102,19 +108,19 @@ def _report(task: ClassifierTask | GeneratorTask, done: Fit, quality: dict[str, 
 
 
 def _compare(config: dict[str, Any], parts: dict[str, Encoded], recipe: Recipe) -> dict[str, float]:
-    """Names per second of whole training steps, the run's backend first, all on the same batches and parameters."""
+    """Names per second of whole training steps on the same batches, by each backend that runs here."""
     options = config["options"]
     which = chosen(options)[0]
-    batches = None
+    batches: list[Any] = []
     passes: dict[str, Callable[[], int]] = {}
-    for backend in dict.fromkeys([options["backend"], *BACKENDS]):
+    for backend in BACKENDS:
         torch.manual_seed(options["seed"])
         try:
-            model = build(which, config, backend).to(options["device"])
+            probe(backend, options["cell"], options["device"])
         except UserError as error:  # the run is done; a backend that is not there is only left out
             print(f"not compared: {error}", flush=True)
             continue
-        task = TASKS[which](model, parts, options)
+        task = TASKS[which](build(which, config, backend).to(options["device"]), parts, options)
         batches = batches or task.batches(0)[:COMPARED_BATCHES]
         passes[backend] = _Steps(task, recipe, batches)
     return interleaved_rates(passes)

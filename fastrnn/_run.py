@@ -1,0 +1,202 @@
+"""Runs a stack of layers, or one step of a cell: checks, autocast, packing, layers and directions, dropout.
+
+`fastrnn.functional` and the modules call these two functions, and nothing else calls a layer.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import dropout as drop
+from torch.nn.utils.rnn import PackedSequence
+
+from fastrnn import _checks as checks
+from fastrnn._checks import Stack
+from fastrnn.autograd import recurrent_layer
+
+Layer = Callable[..., tuple[Tensor, Tensor, Tensor | None]]
+
+# A private call in place of two public ones, because every step passes here. torch.nn.RNNBase asks it too.
+_any_autocast: Callable[[], bool] = getattr(torch._C, "_is_any_autocast_enabled", lambda: True)
+
+
+def run_layers(
+    stack: Stack, input: Any, hx: Any, weights: Sequence[Tensor], layer: Layer = recurrent_layer
+) -> tuple[Any, Any]:
+    """Run a stack of layers. Shapes, dtypes and errors: `fastrnn.functional`.
+
+    `layer` computes one layer in one direction, with the signature of `fastrnn.autograd.recurrent_layer`.
+    Returns output and h_n, or output and (h_n, c_n) for an LSTM.
+    """
+    name, lstm = checks.NAMES[stack.cell], stack.cell == "lstm"
+    packed = isinstance(input, PackedSequence)
+    parts: tuple[Any, ...] = input if packed else (input, None, None, None)
+    x, batch_sizes, sorted_indices, unsorted_indices = parts
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: input should be a Tensor or a PackedSequence, got {type(x).__name__}")
+    states = checks.states_of(name, hx, lstm)
+    if _any_autocast() and (dtype := _autocast_dtype(x)) is not None:
+        with torch.autocast(x.device.type, enabled=False):
+            return run_layers(stack, _cast(dtype, input), _cast(dtype, hx), _cast(dtype, weights), layer)
+
+    checks.check_rank(name, x, states, packed)
+    checks.check_weights(name, weights, checks.weight_shapes(stack), lambda: checks.weight_names(stack))
+    checks.check_input(name, x, weights[0])
+    if x.shape[-1] != stack.input_size:
+        raise RuntimeError(
+            f"input.size(-1) must be equal to input_size. Expected {stack.input_size}, got {x.shape[-1]}"
+        )
+    single = False
+    if packed:
+        batch = checks.check_packed(x.shape[0], batch_sizes, sorted_indices, unsorted_indices)
+    else:
+        single = x.dim() == 2
+        if single:
+            x = x.unsqueeze(1)
+            states = tuple(state.unsqueeze(1) for state in states)
+        elif stack.batch_first:
+            x = x.transpose(0, 1)
+        batch = x.shape[1]
+    blocks, out_size = stack.num_layers * stack.directions, stack.proj_size or stack.hidden_size
+    shapes = (blocks, batch, out_size), (blocks, batch, stack.hidden_size)
+    if states:
+        checks.check_states(x, states, shapes)
+        if sorted_indices is not None:
+            states = tuple(state.index_select(1, sorted_indices) for state in states)
+    if x.shape[0] == 0:
+        raise RuntimeError(checks.EMPTY_SEQUENCE)
+
+    if batch == 0:
+        y_shape = (x.shape[0], 0, out_size * stack.directions)
+        y, *finals = _empty_results((x, *states, *weights), y_shape, *shapes)
+    else:
+        y, finals = _layers(stack, x, states, weights, batch_sizes, layer)
+    output: Tensor | PackedSequence = y
+    if packed:
+        output = PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices)
+        if unsorted_indices is not None:
+            finals = [state.index_select(1, unsorted_indices) for state in finals]
+    elif single:
+        output = y.squeeze(1)
+        finals = [state.squeeze(1) for state in finals]
+    elif stack.batch_first:
+        output = y.transpose(0, 1)
+    return output, (finals[0], finals[1]) if lstm else finals[0]
+
+
+def _layers(
+    stack: Stack,
+    x: Tensor,
+    states: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    batch_sizes: Tensor | None,
+    layer: Layer,
+) -> tuple[Tensor, list[Tensor]]:
+    """The layers one after another, on checked arguments: the last one's y, and the stacked final states."""
+    directions = stack.directions
+    blocks = stack.num_layers * directions
+    # A lone state is squeezed and not unbound: the backward of one is a view, of the other a copy.
+    initial = [[state.squeeze(0)] if blocks == 1 else state.unbind(0) for state in states]
+    h_0 = initial[0] if initial else (None,) * blocks
+    c_0 = initial[1] if len(initial) == 2 else (None,) * blocks
+    finals: tuple[list[Tensor], list[Tensor]] = [], []
+    held = iter(weights)
+    for index in range(stack.num_layers):
+        outputs = []
+        for direction in range(directions):
+            block = index * directions + direction
+            w_ih, w_hh = next(held), next(held)
+            b_ih, b_hh = (next(held), next(held)) if stack.bias else (None, None)
+            w_hr = next(held) if stack.proj_size else None
+            y, h_n, c_n = layer(
+                stack.cell,
+                x,
+                h_0[block],
+                c_0[block],
+                w_ih,
+                w_hh,
+                b_ih,
+                b_hh,
+                w_hr,
+                batch_sizes,
+                direction == 1,
+            )
+            outputs.append(y)
+            finals[0].append(h_n)
+            if c_n is not None:
+                finals[1].append(c_n)
+        x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
+        if stack.training and stack.dropout and index + 1 < stack.num_layers:
+            x = drop(x, stack.dropout, True)
+    return x, [one[0].unsqueeze(0) if blocks == 1 else torch.stack(one) for one in finals if one]
+
+
+def run_step(cell: str, x: Any, hx: Any, weights: Sequence[Any]) -> list[Tensor]:
+    """Run one step of a cell, as a sequence of length one.
+
+    weights: weight_ih, weight_hh, bias_ih, bias_hh, the last two of them None without bias. Returns [h'] or,
+    for an LSTM, [h', c'].
+    """
+    name = checks.NAMES[cell] + "Cell"
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: input should be a Tensor, got {type(x).__name__}")
+    states = checks.states_of(name, hx, cell == "lstm")
+    if _any_autocast() and (dtype := _autocast_dtype(x)) is not None:
+        with torch.autocast(x.device.type, enabled=False):
+            return run_step(cell, _cast(dtype, x), _cast(dtype, hx), _cast(dtype, weights))
+
+    input_size, hidden_size = sizes_of(name, cell, weights)
+    w_ih, w_hh, b_ih, b_hh = weights
+    bias = b_ih is not None or b_hh is not None
+    given = weights if bias else weights[:2]
+    shapes = checks.weight_shapes(Stack(cell, input_size, hidden_size, 0, 1, bias, False, 0.0, False, False))
+    checks.check_weights(
+        name, given, shapes, lambda: ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: len(given)]
+    )
+    checks.check_input(name, x, w_ih)
+    checks.check_step(name, x, states, input_size, hidden_size)
+    single = x.dim() == 1
+    if single:
+        x = x.unsqueeze(0)
+        states = tuple(state.unsqueeze(0) for state in states)
+    if x.shape[0] == 0:
+        shape = (0, hidden_size)
+        return _empty_results((x, *states, *given), *((shape, shape) if cell == "lstm" else (shape,)))
+    h, c, *_ = (*states, None, None)
+    _, h_n, c_n = recurrent_layer(cell, x.unsqueeze(0), h, c, w_ih, w_hh, b_ih, b_hh)
+    return [state.squeeze(0) if single else state for state in (h_n, c_n) if state is not None]
+
+
+def sizes_of(name: str, cell: str, weights: Sequence[Any]) -> tuple[int, int]:
+    """input_size and hidden_size, read off weight_ih and weight_hh."""
+    if len(weights) < 2 or not all(
+        isinstance(weight, Tensor) and weight.dim() == 2 for weight in weights[:2]
+    ):
+        raise TypeError(
+            f"{name}: weights should begin with the matrices weight_ih (G*H, I) and weight_hh (G*H, H), "
+            f"G = {checks.GATES[cell]}"
+        )
+    return weights[0].shape[1], weights[1].shape[0] // checks.GATES[cell]
+
+
+def _autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """The dtype autocast asks for on x's device; None where it is off or unknown (the meta device)."""
+    kind = x.device.type
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if on else None
+
+
+def _cast(dtype: torch.dtype, value: Any) -> Any:
+    """Cast every Tensor in value that autocast may cast."""
+    if isinstance(value, Tensor):
+        return value.to(dtype) if value.is_floating_point() and value.dtype is not torch.float64 else value
+    if isinstance(value, PackedSequence):
+        return PackedSequence(_cast(dtype, value.data), *value[1:])
+    return None if value is None else [_cast(dtype, part) for part in value]
+
+
+def _empty_results(tensors: Sequence[Tensor], *shapes: tuple[int, ...]) -> list[Tensor]:
+    """Results for no sequences. They hang on every tensor, so that each gets a gradient, and it is zero."""
+    anchor = torch.stack([tensor.sum() for tensor in tensors]).sum()
+    return [tensors[0].new_zeros(shape) + anchor for shape in shapes]
