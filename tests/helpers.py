@@ -26,7 +26,9 @@ variants = pytest.mark.parametrize(
 )
 
 
-def both(kind: str, *args: Any, dtype: torch.dtype = torch.float64, ours: Any = fastrnn, **options: Any) -> tuple:
+def both(
+    kind: str, *args: Any, dtype: torch.dtype = torch.float64, ours: Any = fastrnn, **options: Any
+) -> tuple:
     """torch.nn's module and ours with the same parameters. Seeds torch, so what follows in a test is repeatable."""
     torch.manual_seed(0)
     theirs = getattr(torch.nn, kind)(*args, dtype=dtype, **options)
@@ -63,13 +65,15 @@ def fresh(value: Any, requires_grad: bool = True) -> Any:
     return None if value is None else tuple(fresh(part, requires_grad) for part in value)
 
 
-def evaluate(module: torch.nn.Module, input: Any, hx: Any = None, dtype: torch.dtype | None = None) -> dict[str, Any]:
+def evaluate(module: torch.nn.Module, input: Any, hx: Any = None) -> dict[str, Any]:
     """Outputs, and the gradients of input, hx and every parameter for random gradients into all outputs at once."""
     input, hx = fresh(input), fresh(hx)
     module.zero_grad(set_to_none=True)
-    outputs = leaves(module(input, hx))
+    outputs = leaves(module(input) if hx is None else module(input, hx))
     generator = torch.Generator().manual_seed(1)
-    upstream = [torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out.dtype) for out in outputs]
+    upstream = [
+        torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out.dtype) for out in outputs
+    ]
     torch.autograd.backward(outputs, upstream)
     found = {f"output {i}": out.detach() for i, out in enumerate(outputs)}
     found |= {f"grad input {i}": leaf.grad for i, leaf in enumerate(leaves(input))}
@@ -86,11 +90,18 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any], tolerance: floa
             continue
         scale = max(1.0, float(value.abs().max())) if value.numel() else 1.0
         torch.testing.assert_close(
-            found[key], value, rtol=0, atol=tolerance * scale, equal_nan=True, msg=lambda text, key=key: f"{key}: {text}"
+            found[key],
+            value,
+            rtol=0,
+            atol=tolerance * scale,
+            equal_nan=True,
+            msg=lambda text, key=key: f"{key}: {text}",
         )
 
 
-def assert_alike(kind: str, *args: Any, input: Any, with_hx: bool = True, batch: int | None = 1, **options: Any) -> None:
+def assert_alike(
+    kind: str, *args: Any, input: Any, with_hx: bool = True, batch: int | None = 1, **options: Any
+) -> None:
     """Ours and torch.nn's give the same outputs and the same gradients of everything, in float64."""
     theirs, mine = both(kind, *args, **options)
     hx = initial(theirs, batch) if with_hx else None

@@ -60,7 +60,9 @@ def test_one_result_only(kind, options, used):
         leaf = x.clone().requires_grad_()
         leaves(module(leaf, hx))[used].pow(2).sum().backward()
         results.append({"x": leaf.grad, **{name: p.grad for name, p in module.named_parameters()}})
-    for name, gradient in results[0].items():  # torch.nn leaves some undefined where ours are zero, and the reverse
+    for name, gradient in results[
+        0
+    ].items():  # torch.nn leaves some undefined where ours are zero, and the reverse
         other = results[1][name]
         both_defined = [torch.zeros(()).double() if g is None else g for g in (gradient, other)]
         torch.testing.assert_close(*torch.broadcast_tensors(*both_defined), rtol=1e-12, atol=1e-12)

@@ -1,5 +1,8 @@
-"""float32, bfloat16 and float16, and autocast: accuracy against float64, by the rule that our error is at most twice
-torch.nn's own for the same dtype plus one unit in the last place of the largest value."""
+"""float32, bfloat16 and float16, and autocast. Accuracy is measured against float64: our error may be twice torch.nn's
+own for the same dtype, plus one unit in the last place of the largest value. A parameter's gradient is a sum over all
+rows, which torch takes step by step and we in another order: log2(rows) units, the bound of a pairwise sum."""
+
+import math
 
 import pytest
 import torch
@@ -16,11 +19,15 @@ def assert_accurate(theirs, mine, x, hx):
     wide = tuple(leaf.double() for leaf in leaves(hx))
     exact = evaluate(to_float64(theirs), x.double(), wide if len(wide) == 2 else wide[0])
     ours, torchs = evaluate(mine, x, hx), evaluate(theirs, x, hx)
+    rows = x.numel() // x.shape[-1]
     for name, value in exact.items():
         assert ours[name].dtype == x.dtype, name
         error, allowed = ((found[name].double() - value).abs().max().item() for found in (ours, torchs))
         unit = torch.finfo(x.dtype).eps * value.abs().max().item()
-        assert error <= 2 * allowed + unit, f"{name}: error {error:.3g}, torch.nn's {allowed:.3g}, unit {unit:.3g}"
+        floor = unit * max(1.0, math.log2(rows)) if name.startswith(("grad weight", "grad bias")) else unit
+        assert error <= 2 * allowed + floor, (
+            f"{name}: error {error:.3g}, torch.nn's {allowed:.3g}, unit {unit:.3g}"
+        )
 
 
 @variants
@@ -126,6 +133,9 @@ def test_autocast_still_checks():
     _, mine = both("GRU", 5, 7, dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         error, text = error_of(lambda: mine(torch.zeros(4, 3, 6)))
-        assert (error, text) == (RuntimeError, "input.size(-1) must be equal to input_size. Expected 5, got 6")
+        assert (error, text) == (
+            RuntimeError,
+            "input.size(-1) must be equal to input_size. Expected 5, got 6",
+        )
         with pytest.raises(ValueError, match="RNN input dtype .torch.int64. does not match weight dtype"):
             mine(torch.zeros(4, 3, 5, dtype=torch.int64))

@@ -13,7 +13,9 @@ def ragged(lengths, size=5, **options):
 
 
 @variants
-@pytest.mark.parametrize("stack", [{}, {"num_layers": 2, "bidirectional": True}], ids=["one", "deep bidirectional"])
+@pytest.mark.parametrize(
+    "stack", [{}, {"num_layers": 2, "bidirectional": True}], ids=["one", "deep bidirectional"]
+)
 @pytest.mark.parametrize("lengths", [[5, 4, 4, 1], [3, 3], [1], [9, 1, 1]], ids=str)
 @pytest.mark.parametrize("with_hx", [True, False], ids=["hx", "zeros"])
 def test_sorted(kind, options, stack, lengths, with_hx):
@@ -72,7 +74,11 @@ def test_dropout_on_packed_rows(kind):
 def test_data_of_any_layout(kind):
     theirs, mine = both(kind, 5, 7)
     batch_sizes = torch.tensor([3, 2, 1])
-    for data in (torch.randn(6, 10).double()[:, ::2], torch.randn(5, 6).double().t(), torch.ones(1, 5).double().expand(6, 5)):
+    for data in (
+        torch.randn(6, 10).double()[:, ::2],
+        torch.randn(5, 6).double().t(),
+        torch.ones(1, 5).double().expand(6, 5),
+    ):
         packed = PackedSequence(data, batch_sizes)
         torch.testing.assert_close(mine(packed)[0].data, theirs(packed)[0].data, rtol=1e-12, atol=1e-12)
 
@@ -149,7 +155,9 @@ def test_wrong_c_is_refused():
 def test_contradicting_batch_sizes_are_refused(kind, batch_sizes):
     _, mine = both(kind, 5, 7)
     packed = PackedSequence(torch.zeros(6, 5).double(), torch.tensor(batch_sizes))
-    with pytest.raises(ValueError, match=r"positive, non-increasing and add up to the rows of data.*pack_padded"):
+    with pytest.raises(
+        ValueError, match=r"positive, non-increasing and add up to the rows of data.*pack_padded"
+    ):
         mine(packed)
 
 
@@ -159,7 +167,9 @@ def test_other_malformed_packed_sequences_are_refused():
     order = torch.tensor([0, 1, 2])
     with pytest.raises(ValueError, match=r"should have shape \(2,\), got \(3,\)"):
         mine(PackedSequence(data, sizes, order, order))
-    with pytest.raises(ValueError, match="one-dimensional int64 tensor on the CPU, got 1-D torch.int32 on cpu"):
+    with pytest.raises(
+        ValueError, match="one-dimensional int64 tensor on the CPU, got 1-D torch.int32 on cpu"
+    ):
         mine(PackedSequence(data, sizes.int()))
     with pytest.raises(RuntimeError, match="Expected sequence length to be larger than 0 in RNN"):
         mine(PackedSequence(data[:0], sizes[:0]))

@@ -17,7 +17,9 @@ STACKS = {
 @pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
 @pytest.mark.parametrize("with_hx", [True, False], ids=["hx", "zeros"])
 def test_stacks(kind, options, stack, with_hx):
-    assert_alike(kind, 5, 7, input=torch.randn(4, 3, 5).double(), with_hx=with_hx, batch=3, **options, **stack)
+    assert_alike(
+        kind, 5, 7, input=torch.randn(4, 3, 5).double(), with_hx=with_hx, batch=3, **options, **stack
+    )
 
 
 @variants

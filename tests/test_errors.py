@@ -126,7 +126,9 @@ def test_dropout_warning(kind):
         if package is fastrnn:
             assert warning.filename == __file__
     assert texts[0] == texts[1]
-    assert "non-zero dropout expects num_layers greater than 1, but got dropout=0.5 and num_layers=1" in texts[0]
+    assert (
+        "non-zero dropout expects num_layers greater than 1, but got dropout=0.5 and num_layers=1" in texts[0]
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         getattr(fastrnn, kind)(3, 4, 2, dropout=0.5)
@@ -212,7 +214,9 @@ def test_input_dtype(kind):
 def test_unsupported_dtype(kind):
     module = getattr(fastrnn, kind)(3, 4).to(torch.complex64)
     x = torch.zeros((2, 3) if "Cell" in kind else (5, 2, 3), dtype=torch.complex64)
-    with pytest.raises(TypeError, match=f"{kind}: dtype torch.complex64 is not supported. Convert model and input"):
+    with pytest.raises(
+        TypeError, match=f"{kind}: dtype torch.complex64 is not supported. Convert model and input"
+    ):
         module(x)
 
 
@@ -238,7 +242,9 @@ def test_state_dtype_and_device(kind):
 @pytest.mark.parametrize("kind", [*LAYERS, *CELLS])
 def test_input_device(kind):
     module = getattr(fastrnn, kind)(3, 4)
-    with pytest.raises(RuntimeError, match="found input tensor at meta and parameter tensor at cpu. Convert input"):
+    with pytest.raises(
+        RuntimeError, match="found input tensor at meta and parameter tensor at cpu. Convert input"
+    ):
         module(torch.zeros((2, 3) if "Cell" in kind else (5, 2, 3), device="meta"))
 
 
@@ -256,7 +262,12 @@ def test_objects_that_are_no_state(kind):
     x, h = torch.zeros((2, 3) if cell else (5, 2, 3)), torch.zeros((2, 4) if cell else (1, 2, 4))
     if kind.startswith("LSTM"):
         text = "should be a pair of Tensors (h_0, c_0), got "
-        wrongs = {"Tensor": h, "(Tensor)": (h,), "(Tensor, NoneType)": (h, None), "(Tensor, Tensor, Tensor)": [h, h, h]}
+        wrongs = {
+            "Tensor": h,
+            "(Tensor)": (h,),
+            "(Tensor, NoneType)": (h, None),
+            "(Tensor, Tensor, Tensor)": [h, h, h],
+        }
     else:
         text, wrongs = "should be a Tensor, got ", {"tuple": (h,), "float": 0.0}
     for found, wrong in wrongs.items():
@@ -264,10 +275,26 @@ def test_objects_that_are_no_state(kind):
 
 
 WEIGHT_ERRORS = {
-    "shape": (lambda w: torch.nn.Parameter(torch.zeros(w.shape[0], 99)), RuntimeError, r"weight_hh_l0 should have shape"),
-    "rank": (lambda w: torch.nn.Parameter(w.detach().flatten()), RuntimeError, r"weight_hh_l0 should have shape"),
-    "dtype": (lambda w: torch.nn.Parameter(w.detach().double()), ValueError, r"weight_hh_l0 has torch.float64. Convert"),
-    "device": (lambda w: torch.nn.Parameter(w.detach().to("meta")), RuntimeError, r"weight_hh_l0 on meta. Convert"),
+    "shape": (
+        lambda w: torch.nn.Parameter(torch.zeros(w.shape[0], 99)),
+        RuntimeError,
+        r"weight_hh_l0 should have shape",
+    ),
+    "rank": (
+        lambda w: torch.nn.Parameter(w.detach().flatten()),
+        RuntimeError,
+        r"weight_hh_l0 should have shape",
+    ),
+    "dtype": (
+        lambda w: torch.nn.Parameter(w.detach().double()),
+        ValueError,
+        r"weight_hh_l0 has torch.float64. Convert",
+    ),
+    "device": (
+        lambda w: torch.nn.Parameter(w.detach().to("meta")),
+        RuntimeError,
+        r"weight_hh_l0 on meta. Convert",
+    ),
     "none": (lambda w: None, TypeError, r"weight_hh_l0 should be a Tensor of shape .* got NoneType"),
 }
 

@@ -59,7 +59,13 @@ def test_positional_arguments(kind, arguments):
 def test_signature_is_explicit(kind):
     names = list(inspect.signature(getattr(fastrnn, kind)).parameters)
     common = ["bias", "batch_first", "dropout", "bidirectional", "proj_size", "device", "dtype"]
-    assert names == ["input_size", "hidden_size", "num_layers", *(["nonlinearity"] if kind == "RNN" else []), *common]
+    assert names == [
+        "input_size",
+        "hidden_size",
+        "num_layers",
+        *(["nonlinearity"] if kind == "RNN" else []),
+        *common,
+    ]
 
 
 @variants
@@ -177,7 +183,9 @@ def test_subclasses(kind):
 def test_hooks_and_keyword_arguments(kind):
     _, mine = both(kind, 3, 4)
     seen = []
-    mine.register_forward_hook(lambda module, args, kwargs, result: seen.append((args, kwargs)), with_kwargs=True)
+    mine.register_forward_hook(
+        lambda module, args, kwargs, result: seen.append((args, kwargs)), with_kwargs=True
+    )
     x = torch.randn(5, 2, 3).double()
     hx = mine(x)[1]
     assert torch.equal(mine(input=x, hx=hx)[0], mine(x, hx)[0])

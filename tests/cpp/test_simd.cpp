@@ -1,0 +1,114 @@
+// The CPU building blocks for one vector width: exp-based functions, storage types, transposition, the tile.
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "../../csrc/cpu/math.h"
+#include "../../csrc/cpu/pack.h"
+#include "../../csrc/cpu/tile.h"
+#include "check.h"
+
+using namespace fastrnn;
+
+void check_functions() {
+  constexpr int L = kLanes<float>;
+  double worst_tanh = 0, worst_sigmoid = 0, worst_relative = 0;
+  for (double x = -20; x < 20; x += 1e-4) {
+    const float f = float(x);
+    const float t = Math<float>::tanh(broadcast(f))[L - 1], s = Math<float>::sigmoid(broadcast(f))[0];
+    worst_tanh = std::max(worst_tanh, std::abs(t - std::tanh(double(f))));
+    worst_sigmoid = std::max(worst_sigmoid, std::abs(s - 1 / (1 + std::exp(-double(f)))));
+    if (f != 0) worst_relative = std::max(worst_relative, std::abs(t / std::tanh(double(f)) - 1));
+  }
+  CHECK(worst_tanh < 1.5e-7, "tanh error %g", worst_tanh);
+  CHECK(worst_sigmoid < 1.5e-7, "sigmoid error %g", worst_sigmoid);
+  CHECK(worst_relative < 4e-7, "relative tanh error %g", worst_relative);
+  for (double x : {1e-30, 1e-10, 1e-5}) {
+    const float t = Math<float>::tanh(broadcast(float(x)))[0];
+    CHECK(std::abs(t / x - 1) < 2e-7, "tanh(%g) = %g", x, t);
+  }
+  const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  CHECK(Math<float>::tanh(broadcast(inf))[0] == 1 && Math<float>::tanh(broadcast(-inf))[0] == -1, "tanh(inf)");
+  CHECK(Math<float>::sigmoid(broadcast(inf))[0] == 1, "sigmoid(inf)");
+  CHECK(std::abs(Math<float>::sigmoid(broadcast(-inf))[0]) < 1e-37, "sigmoid(-inf)");
+  CHECK(std::isnan(Math<float>::tanh(broadcast(nan))[0]) && std::isnan(Math<float>::sigmoid(broadcast(nan))[0]), "nan");
+  CHECK(std::isnan(Math<float>::relu(broadcast(nan))[0]), "relu(nan)");
+  for (double x : {-800.0, -3.5, 0.0, 1e-9, 2.0, 800.0}) {
+    CHECK(Math<double>::tanh(broadcast(x))[0] == std::tanh(x), "fp64 tanh(%g)", x);
+    CHECK(Math<double>::sigmoid(broadcast(x))[0] == 1 / (1 + std::exp(-x)), "fp64 sigmoid(%g)", x);
+  }
+}
+
+// Every 16-bit value survives; a value between two neighbours goes to the nearer, a tie to the even one.
+template <class From, class To>
+void check_storage(From from, To to, uint16_t infinity, const char* name) {
+  for (uint32_t h = 0; h < 0x10000; ++h) {
+    const float f = from(uint16_t(h));
+    const bool is_nan = (h & 0x7fffu) > infinity;
+    CHECK(is_nan ? std::isnan(f) && std::isnan(from(to(f))) : to(f) == h, "%s %#x", name, h);
+  }
+  for (uint16_t h = 0; h + 1 < infinity; ++h) {
+    const double low = from(h), high = from(uint16_t(h + 1));
+    const float middle = float((low + high) / 2);  // exact: one bit more than the type has
+    CHECK(to(middle) == (h % 2 ? h + 1 : h), "%s tie above %#x", name, h);
+    CHECK(to(std::nextafterf(middle, 0)) == h, "%s below the tie above %#x", name, h);
+    CHECK(to(std::nextafterf(middle, std::numeric_limits<float>::infinity())) == h + 1, "%s above the tie above %#x", name, h);
+    CHECK(to(-middle) == (0x8000 | to(middle)), "%s sign of %#x", name, h);
+  }
+  const float inf = std::numeric_limits<float>::infinity();
+  CHECK(to(inf) == infinity && to(-inf) == (0x8000 | infinity), "%s infinity", name);
+  CHECK(to(std::numeric_limits<float>::max()) == infinity, "%s overflow", name);
+}
+
+template <class T>
+void check_pack() {
+  constexpr int L = kLanes<T>;
+  const int64_t H = 2 * L + 1, K = L + 3;
+  constexpr int G = 3;
+  std::vector<T> w(size_t(G * H * K)), packed(size_t(K * G * L));
+  for (size_t i = 0; i < w.size(); ++i) w[i] = T(i + 1);
+  for (int64_t first = 0; first < H; first += L) {
+    pack_gates<T, G, 1>(packed.data(), w.data(), kNative<T>, H, K, first);
+    for (int64_t k = 0; k < K; ++k)
+      for (int g = 0; g < G; ++g)
+        for (int l = 0; l < L; ++l) {
+          const T want = first + l < H ? w[size_t((g * H + first + l) * K + k)] : T(0);
+          CHECK(packed[size_t((k * G + g) * L + l)] == want, "packed (%d, %d, %d)", int(k), g, l);
+        }
+  }
+}
+
+template <class T, int NV>
+void check_product() {
+  constexpr int L = kLanes<T>;
+  constexpr int64_t W = NV * L;
+  std::mt19937 random(1);
+  std::uniform_real_distribution<double> uniform(-1, 1);
+  for (int64_t rows : {1, 2, 3, 5, 6, 7, 11, 12, 13, 29})
+    for (int64_t K : {0, 1, 3, 64, 130, 401}) {
+      std::vector<T> a(size_t(rows * (K + 2) + 1)), panel(size_t(K * W + 1)), bias(static_cast<size_t>(W)), out(size_t(rows * W));
+      for (auto* v : {&a, &panel, &bias})
+        for (T& x : *v) x = T(uniform(random));
+      panel_product<T, NV>(rows, K, a.data(), K + 2, panel.data(), bias.data(), out.data());
+      for (int64_t r = 0; r < rows; ++r)
+        for (int64_t j = 0; j < W; ++j) {
+          double sum = bias[size_t(j)];
+          for (int64_t k = 0; k < K; ++k) sum += double(a[size_t(r * (K + 2) + k)]) * double(panel[size_t(k * W + j)]);
+          CHECK(std::abs(sum - out[size_t(r * W + j)]) < (sizeof(T) == 8 ? 1e-13 : 1e-5), "product %d %d %d", int(rows), int(K), NV);
+        }
+    }
+}
+
+int main() {
+  check_functions();
+  check_storage(from_bf16, to_bf16, 0x7f80, "bf16");
+  check_storage(from_f16, to_f16, 0x7c00, "fp16");
+  check_pack<float>();
+  check_pack<double>();
+  check_product<float, 2>();
+  check_product<float, 3>();
+  check_product<float, 4>();
+  check_product<double, 4>();
+  return report("simd");
+}

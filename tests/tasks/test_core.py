@@ -1,0 +1,121 @@
+"""The parts every task shares: batches, scores, speed, the recipe and the layers of the backends."""
+
+# ruff: noqa: E402
+import pytest
+import torch
+from torch.nn.utils.rnn import pad_packed_sequence
+
+pytest.importorskip("fastrnn.tasks", reason='needs pip install "fastrnn[tasks]"', exc_type=ImportError)
+
+from fastrnn.tasks import speed
+from fastrnn.tasks.batches import buckets, pack, rows
+from fastrnn.tasks.errors import UserError
+from fastrnn.tasks.layers import BACKENDS, CELLS, probe, recurrent
+from fastrnn.tasks.scores import accuracy, confusion_matrix, macro_f1
+from fastrnn.tasks.training import Recipe
+
+LENGTHS = torch.randint(1, 12, (203,), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("seed", [None, 0, 1])
+def test_every_example_is_in_one_batch_sorted_by_length(seed):
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    batches = buckets(LENGTHS, 16, generator, pool=4)
+    assert sorted(torch.cat(batches).tolist()) == list(range(203))
+    for batch in batches:
+        assert len(batch) <= 16 and (LENGTHS[batch].diff() <= 0).all()
+
+
+def test_batches_follow_the_seed_and_hold_like_lengths():
+    def make(seed):
+        return [batch.tolist() for batch in buckets(LENGTHS, 16, torch.Generator().manual_seed(seed))]
+
+    assert make(3) == make(3) != make(4)
+    assert {frozenset(batch) for batch in make(3)} != {frozenset(batch) for batch in make(4)}
+    spread = max(int(LENGTHS[batch].max() - LENGTHS[batch].min()) for batch in make(3))
+    assert spread <= 2  # 203 names of 11 lengths in batches of 16; drawn at random the spread would be about 10
+
+
+def test_pack_and_rows_keep_each_example():
+    padded = torch.tensor([[1, 2, 3, 9], [4, 5, 9, 9], [6, 9, 9, 9]])
+    packed = pack(padded, torch.tensor([3, 2, 1]))
+    assert packed.data.tolist() == [1, 4, 6, 2, 5, 3] and packed.batch_sizes.tolist() == [3, 2, 1]
+    doubled, lengths = pad_packed_sequence(rows(packed, 2 * packed.data), batch_first=True)
+    assert doubled.tolist() == [[2, 4, 6], [8, 10, 0], [12, 0, 0]] and lengths.tolist() == [3, 2, 1]
+
+
+def test_scores_by_hand():
+    truth, guess = torch.tensor([0, 0, 0, 1, 1, 2]), torch.tensor([0, 0, 1, 1, 0, 1])
+    confusion = confusion_matrix(truth, guess, 4)
+    assert confusion.tolist() == [[2, 1, 0, 0], [1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]]
+    assert accuracy(confusion) == 3 / 6
+    # F1: 4/6, 2/5 and 0; class 3 has no example
+    assert macro_f1(confusion) == pytest.approx((4 / 6 + 2 / 5 + 0) / 3, rel=1e-12)
+
+
+def test_speeds_are_taken_by_turns_and_without_the_first_round(monkeypatch):
+    clock, order = [0.0], []
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
+
+    def passing(name, seconds):
+        durations = iter([100.0, *seconds])
+
+        def run():
+            order.append(name)
+            clock[0] += next(durations)
+            return 10
+
+        return run
+
+    rates = speed.interleaved_rates({"a": passing("a", [1, 9, 2]), "b": passing("b", [5, 5, 4])}, rounds=3)
+    assert order == ["a", "b"] * 4
+    assert rates == {"a": 5.0, "b": 2.0}
+
+
+def test_the_speed_line():
+    rates = {"fastrnn": 41_180.0, "torch": 18_300.0, "reference": 6_100.0}
+    assert speed.speed_line(rates, "names") == (
+        "speed: fastrnn 41.2k names/s, torch 18.3k names/s (2.25x), reference 6.1k names/s (6.75x)"
+    )
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero():
+    rates = [Recipe(epochs=1, lr=2.0, warmup=0.1).lr_at(step, 100) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.2 * k for k in range(1, 11)])
+    assert max(rates) == 2.0 and rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[55] == pytest.approx(1.0) and 0 < rates[-1] < 0.001
+    assert Recipe(epochs=1, lr=2.0).lr_at(0, 1) == 2.0, "one step only"
+
+
+def test_the_update_clips_the_gradient():
+    model = torch.nn.Linear(1, 1, bias=False)
+    recipe = Recipe(epochs=1, lr=0.1, clip=0.5)
+    optimizer = recipe.optimizer(model)
+    recipe.update(model, optimizer, 1000 * model(torch.ones(1, 1)).sum())
+    assert model.weight.grad.abs().item() == pytest.approx(0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_backends_begin_with_equal_parameters(cell):
+    states = []
+    for backend in BACKENDS:
+        torch.manual_seed(7)
+        states.append(recurrent(backend, cell, 5, 6, num_layers=2, bidirectional=True).state_dict())
+    for other in states[1:]:
+        assert list(other) == list(states[0])
+        assert all(torch.equal(other[name], states[0][name]) for name in other)
+
+
+def test_a_backend_that_is_not_there_is_a_users_error(monkeypatch):
+    monkeypatch.setitem(BACKENDS, "fastrnn", "fastrnn.not_built")
+    with pytest.raises(UserError, match="backend fastrnn cannot be loaded: No module named"):
+        probe("fastrnn", "gru", "cpu")
+
+
+def test_a_device_the_backend_cannot_use_is_a_users_error(monkeypatch):
+    def refuse(self, *_):
+        raise RuntimeError("no kernel for this device")
+
+    monkeypatch.setattr(torch.nn.GRU, "forward", refuse)
+    with pytest.raises(UserError, match="backend torch does not run on cpu: no kernel for this device"):
+        probe("torch", "gru", "cpu")

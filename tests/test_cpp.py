@@ -1,0 +1,62 @@
+"""The C++ tests: cells by finite differences, the SIMD building blocks for each vector width, and whole layers with the
+widest vectors. Compiled here with the compiler that builds the package."""
+
+import os
+import platform
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CXX = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+FLAGS = ["-std=c++17", "-O1", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra", "-Wno-psabi"]
+# the widest flags that this processor runs; vector widths are set apart from them
+NATIVE = ["-mavx2", "-mfma"] if "avx2" in (Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else "") else []
+
+pytestmark = [
+    pytest.mark.skipif(not CXX, reason="no C++ compiler"),
+    pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="the sources are not here (installed package)"),
+    pytest.mark.skipif(platform.system() != "Linux", reason="the flags are those of Linux compilers"),
+]
+
+
+def compile_(source: Path, target: Path, *flags: str, link: bool = True) -> Path:
+    command = [CXX, *FLAGS, *flags, *([] if link else ["-c"]), str(source), "-o", str(target)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr, done.stderr
+    return target
+
+
+def run(program: Path) -> None:
+    done = subprocess.run([str(program)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_cells_by_finite_differences(tmp_path):
+    run(compile_(ROOT / "tests/cpp/test_cells.cpp", tmp_path / "cells"))
+
+
+@pytest.mark.parametrize("width", [16, 32, 64])
+def test_building_blocks(tmp_path, width):
+    flags = [*NATIVE, "-DFASTRNN_ISA=test", f"-DFASTRNN_VECTOR_BYTES={width}"]
+    run(compile_(ROOT / "tests/cpp/test_simd.cpp", tmp_path / "simd", *flags))
+
+
+def test_layers_with_the_widest_vectors(tmp_path):
+    tasks = [(ROOT / "tests/cpp/test_widths.cpp", [])]
+    for isa, width in (("wide", 64), ("narrow", 16)):
+        flags = [*NATIVE, f"-DFASTRNN_ISA={isa}", f"-DFASTRNN_VECTOR_BYTES={width}"]
+        tasks += [(ROOT / f"csrc/cpu/layer_{dtype}.cpp", flags) for dtype in ("f32", "f64")]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        jobs = [
+            pool.submit(compile_, source, tmp_path / f"{i}.o", *flags, link=False)
+            for i, (source, flags) in enumerate(tasks)
+        ]
+        objects = [str(job.result()) for job in jobs]
+    program = tmp_path / "widths"
+    subprocess.run([CXX, *objects, "-o", str(program)], check=True)
+    run(program)

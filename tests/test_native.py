@@ -1,0 +1,100 @@
+"""Which kernels are loaded, how that is forced, and what is said when it fails."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import torch
+
+import fastrnn
+from fastrnn import _native
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess:
+    env = {k: v for k, v in os.environ.items() if k != "FASTRNN_ISA"} | environment
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=120)
+
+
+def test_best_isa_is_chosen():
+    done = python("from fastrnn import _native; print(_native.isa_in_use())")
+    assert done.stdout.strip() == _native.available_isas()[0], done.stderr
+    assert _native.available_isas()[-1] == "baseline"
+    assert set(_native.available_isas()) <= set(_native.built_isas())
+
+
+@pytest.mark.parametrize("isa", _native.available_isas())
+def test_isa_can_be_forced(isa):
+    code = "import torch, fastrnn; print(fastrnn._native.isa_in_use(), fastrnn.LSTM(2, 3)(torch.ones(1, 2))[0].shape[1])"
+    done = python(code, FASTRNN_ISA=isa)
+    assert done.stdout.split() == [isa, "3"], done.stderr
+
+
+def test_unknown_isa_is_an_import_error():
+    done = python("import fastrnn", FASTRNN_ISA="mmx")
+    assert "ImportError: FASTRNN_ISA='mmx' is not one of avx512, avx2, baseline" in done.stderr
+
+
+@pytest.mark.parametrize("missing", ["_cpu", "_kernels_avx2", "_kernels_baseline"])
+def test_missing_module_says_what_to_run(missing):
+    forced = {"FASTRNN_ISA": missing.removeprefix("_kernels_")} if "kernels" in missing else {}
+    if forced and forced["FASTRNN_ISA"] not in _native.available_isas():
+        pytest.skip(f"{missing} does not run on this processor")
+    done = python(f"import sys; sys.modules['fastrnn.{missing}'] = None; import fastrnn", **forced)
+    assert done.returncode != 0
+    assert "ImportError" in done.stderr and "pip install" in done.stderr, done.stderr
+
+
+def test_use_isa_comes_back():
+    before = _native.isa_in_use()
+    with _native.use_isa("baseline"):
+        assert _native.isa_in_use() == "baseline"
+    assert _native.isa_in_use() == before
+    with pytest.raises(ValueError, match="not available"), _native.use_isa("mmx"):
+        pass
+
+
+def test_one_openmp_runtime_in_the_process():
+    threadpoolctl = pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
+    fastrnn.GRU(64, 256)(torch.randn(8, 32, 64))
+    runtimes = {m["filepath"] for m in threadpoolctl.threadpool_info() if m["user_api"] == "openmp"}
+    assert len(runtimes) == 1, runtimes
+    assert os.path.realpath(_native.openmp_runtime()) in {os.path.realpath(r) for r in runtimes}
+
+
+def test_barrier_is_timed():
+    assert 0 < _native.barrier_ns(1) < _native.barrier_ns(2) < 1e9
+
+
+def test_gil_is_released_while_a_kernel_runs():
+    """A thread that holds the GIL on and off makes progress during one long call."""
+    layer, x = fastrnn.LSTM(256, 256), torch.randn(400, 32, 256)
+    ticks, running = [], threading.Event()
+
+    def tick():
+        running.set()
+        while running.is_set():
+            ticks.append(time.perf_counter())
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    running.wait()
+    with torch.no_grad():
+        start = time.perf_counter()
+        layer(x)
+        end = time.perf_counter()
+    running.clear()
+    thread.join()
+    inside = [t for t in ticks if start < t < end]
+    assert len(inside) >= 5, f"{len(inside)} ticks in {end - start:.3f} s"
+
+
+def test_tensors_elsewhere_are_refused_clearly():
+    class Elsewhere:
+        is_cpu, is_meta, device = False, False, "cuda:0"
+
+    with pytest.raises(RuntimeError, match="CPU tensors only"):
+        fastrnn.ops._direct(Elsewhere())
