@@ -8,8 +8,8 @@
 #
 # PYTHON  the interpreter that .venv is made of
 # TORCH   the torch to install. From PyPI, plain `torch` on Linux brings several GB of CUDA libraries; give another
-#         version or a CPU build, for instance
-#         make test TORCH="torch --index-url https://download.pytorch.org/whl/cpu"
+#         version, or pip's options for an index of CPU builds, for instance
+#         make test TORCH="torch --index-url ADDRESS"
 # PYTEST  arguments of pytest, for instance PYTEST="tests/test_modules.py -x"
 PYTHON ?= python3
 TORCH ?= torch==2.13.0

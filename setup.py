@@ -37,7 +37,13 @@ COMMON = [
     "-Wextra",
     "-Wno-psabi",  # vectors are never passed between modules
 ]
-OPTIMISE = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+OPTIMISE = [
+    "-O1",
+    "-g",
+    "-fno-omit-frame-pointer",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=undefined",
+]
 OPTIMISE = OPTIMISE if SANITIZE else ["-O3"]
 LINK = ["-fsanitize=address,undefined"] if SANITIZE else ["-s"]
 

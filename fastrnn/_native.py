@@ -16,6 +16,7 @@ _BUILD_HINT = (
     "`python -m fastrnn info` then shows what is there."
 )
 _ALL = ("avx512", "avx2", "baseline")
+_runtimes: dict[str, str] = {}  # ISA -> path of the OpenMP runtime its kernels use
 
 
 def _load(name: str) -> ModuleType:
@@ -53,12 +54,13 @@ def _choose() -> ModuleType:
 
 def _with_openmp(module: ModuleType) -> ModuleType:
     """Connects the kernels to the OpenMP runtime that torch brought, so that there is one in the process."""
-    module.runtime = module.use_openmp("")
-    if not module.runtime:  # torch's runtime is not among the global symbols: find it by its file
+    runtime = module.use_openmp("")
+    if not runtime:  # torch's runtime is not among the global symbols: find it by its file
         with contextlib.suppress(OSError):
             maps = Path("/proc/self/maps").read_text()
             for path in dict.fromkeys(re.findall(r"(/\S*/lib(?:gomp|iomp5|omp)[^/\s]*\.so\S*)", maps)):
-                module.runtime = module.runtime or module.use_openmp(path)
+                runtime = runtime or module.use_openmp(path)
+    _runtimes[module.ISA] = runtime
     return module
 
 
@@ -86,7 +88,7 @@ def use_isa(name: str) -> Iterator[None]:
 
 def openmp_runtime() -> str:
     """Path of the OpenMP runtime the kernels use, or a text that says there is none."""
-    return kernels.runtime or "none found: every call runs on one thread"
+    return _runtimes[kernels.ISA] or "none found: every call runs on one thread"
 
 
 def barrier_ns(threads: int) -> float:

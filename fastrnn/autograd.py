@@ -61,13 +61,21 @@ def _reference(cell: str, batch_sizes: Tensor | None, reverse: bool, present: Se
     """The layer as a function of its present tensors alone: what functorch's transforms want."""
     from fastrnn import reference  # here, because its modules are built on ours
 
+    run: Callable = reference.recurrent_layer
+
     def layer(*tensors: Tensor) -> tuple[Tensor, ...]:
         rest = iter(tensors)
         arguments = [next(rest) if p else None for p in present]
-        out = reference.recurrent_layer(cell, *arguments, batch_sizes, reverse)  # type: ignore[arg-type]
+        out = run(cell, *arguments, batch_sizes=batch_sizes, reverse=reverse)
         return tuple(o for o in out if o is not None)
 
     return layer
+
+
+def _vjp(function: Callable, *primals: Tensor) -> tuple[tuple[Tensor, ...], Callable]:
+    """The outputs of `function`, and its pullback."""
+    outputs, pull_back = torch.func.vjp(function, *primals)  # type: ignore[misc]
+    return outputs, pull_back
 
 
 def _zeros_for_none(tangents: Sequence[Tensor | None], primals: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -75,25 +83,21 @@ def _zeros_for_none(tangents: Sequence[Tensor | None], primals: Sequence[Tensor]
 
 
 def _push_forward(function: Callable, primals: tuple[Tensor, ...], tangents: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The derivative of `function` along `tangents`, by two reverse passes: v -> J^T v is linear, and its own pullback is
-    J. Unlike forward mode, this nests inside every other transform."""
-    outputs, pull_back = torch.func.vjp(function, *primals)
-    _, push = torch.func.vjp(lambda *v: pull_back(v), *map(torch.zeros_like, outputs))
+    """The derivative of `function` along `tangents`, by two reverse passes: v -> J^T v is linear, and its own pullback
+    is J. Unlike forward mode, this nests inside every other transform."""
+    outputs, pull_back = _vjp(function, *primals)
+    _, push = _vjp(lambda *v: pull_back(v), *map(torch.zeros_like, outputs))
     return push(tangents)
 
 
-def _one_by_one(function: type[Function]) -> Callable:
+def _one_by_one(function: Any, info: Any, in_dims: Sequence[Any], args: Sequence[Any]) -> tuple[Any, Any]:
     """A vmap rule: the function on each example in turn, results stacked."""
-
-    def vmap(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
-        results = []
-        for i in range(info.batch_size):
-            example = [a.select(d, i) if isinstance(d, int) else a for a, d in zip(args, in_dims, strict=True)]
-            results.append(function.apply(*example))
-        outputs = tuple(torch.stack(column) for column in zip(*results, strict=True))
-        return outputs, (0,) * len(outputs)
-
-    return vmap
+    results = []
+    for i in range(info.batch_size):
+        example = [a.select(d, i) if isinstance(d, int) else a for a, d in zip(args, in_dims, strict=True)]
+        results.append(function.apply(*example))
+    outputs = tuple(torch.stack(column) for column in zip(*results, strict=True))
+    return outputs, (0,) * len(outputs)
 
 
 class RecurrentLayer(Function):
@@ -128,7 +132,9 @@ class RecurrentLayer(Function):
         if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
             grads = iter(RecurrentLayerGrad.apply(dy, dh_n, dc_n, *tensors, y, reserve, *static))
             return (*(next(grads) if n else None for n in needed), *none)
-        grads = ops.layer_backward(ctx.cell, dy, dh_n, dc_n, *tensors, y, reserve, batch_sizes, ctx.batch, ctx.reverse, needed)
+        grads = ops.layer_backward(
+            ctx.cell, dy, dh_n, dc_n, *tensors, y, reserve, batch_sizes, ctx.batch, ctx.reverse, needed
+        )
         return (*(g if n else None for g, n in zip(grads, needed, strict=True)), *none)
 
     @staticmethod
@@ -140,8 +146,9 @@ class RecurrentLayer(Function):
         out = _push_forward(_reference(ctx.cell, batch_sizes, ctx.reverse, present), primals, along)
         return (*out, *(None,) * (4 - len(out)))
 
-
-RecurrentLayer.vmap = staticmethod(_one_by_one(RecurrentLayer))
+    @staticmethod
+    def vmap(info, in_dims, *args):
+        return _one_by_one(RecurrentLayer, info, in_dims, args)
 
 
 class RecurrentLayerGrad(Function):
@@ -169,7 +176,7 @@ class RecurrentLayerGrad(Function):
     @staticmethod
     def backward(ctx, *grads):
         function, primals, present = RecurrentLayerGrad._as_function(ctx)
-        outputs, pull_back = torch.func.vjp(function, *primals)
+        outputs, pull_back = _vjp(function, *primals)
         results = iter(pull_back(_zeros_for_none(grads, outputs)))
         return (*(next(results) if p else None for p in present), *(None,) * 7)
 
@@ -180,7 +187,11 @@ class RecurrentLayerGrad(Function):
         return _push_forward(function, primals, _zeros_for_none(along, primals))
 
     @staticmethod
-    def _as_function(ctx) -> tuple[Callable, tuple[Tensor, ...], list[bool]]:
+    def vmap(info, in_dims, *args):
+        return _one_by_one(RecurrentLayerGrad, info, in_dims, args)
+
+    @staticmethod
+    def _as_function(ctx: Any) -> tuple[Callable, tuple[Tensor, ...], list[bool]]:
         """The first derivative, by the reference formulas, as a function of the present tensors."""
         *tensors, batch_sizes = ctx.saved_tensors
         present = [t is not None for t in tensors]
@@ -189,7 +200,7 @@ class RecurrentLayerGrad(Function):
         wanted = [n for n, p in zip(ctx.needed, inputs, strict=True) if p]
 
         def gradient(*primals: Tensor) -> tuple[Tensor, ...]:
-            outputs, pull_back = torch.func.vjp(layer, *primals[sum(given) :])
+            outputs, pull_back = _vjp(layer, *primals[sum(given) :])
             upstream = iter(primals)
             grads = pull_back(
                 tuple(next(upstream) if g else torch.zeros_like(o) for g, o in zip(given, outputs, strict=False))
@@ -197,6 +208,3 @@ class RecurrentLayerGrad(Function):
             return tuple(g for g, w in zip(grads, wanted, strict=True) if w)
 
         return gradient, tuple(t for t in tensors if t is not None), present
-
-
-RecurrentLayerGrad.vmap = staticmethod(_one_by_one(RecurrentLayerGrad))

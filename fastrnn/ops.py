@@ -1,8 +1,8 @@
 """One layer in one direction as two operations, `fastrnn::layer_forward` and `fastrnn::layer_backward`.
 
-Eager calls go straight to the compiled kernels. Everything else (meta tensors, FakeTensorMode, tracing) goes through the
-operations registered with torch.library, which have fake implementations beside the real ones. Both ways trust their
-arguments: `fastrnn.functional` has checked every shape, dtype and device.
+Eager calls go straight to the compiled kernels. Everything else (meta tensors, FakeTensorMode, tracing) goes through
+the operations registered with torch.library, which have fake implementations beside the real ones. Both ways trust
+their arguments: `fastrnn.functional` has checked every shape, dtype and device.
 
 Shapes: T steps, B rows of the first step, I inputs, H units, P projected units, R = P or H, G gates.
 x is (T, B, I), or packed rows (N, I) with batch_sizes, a CPU int64 tensor (T,) that never grows.
@@ -26,8 +26,8 @@ _library.define(
 )
 _library.define(
     "layer_backward(str cell, Tensor? dy, Tensor? dh_n, Tensor? dc_n, Tensor x, Tensor? hx, Tensor? cx, Tensor w_ih, "
-    "Tensor w_hh, Tensor? b_ih, Tensor? b_hh, Tensor? w_hr, Tensor y, Tensor reserve, Tensor? batch_sizes, SymInt batch, "
-    "bool reverse, bool[] needed) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    "Tensor w_hh, Tensor? b_ih, Tensor? b_hh, Tensor? w_hr, Tensor y, Tensor reserve, Tensor? batch_sizes, "
+    "SymInt batch, bool reverse, bool[] needed) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
 
@@ -128,9 +128,7 @@ def _backward_kernel(
 ) -> tuple[Tensor, ...]:
     steps, inputs, units, projected = _dims(cell, x, w_hh, w_hr, batch_sizes)
     like = (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr)
-    grads = [
-        _empty(t.shape, x) if n and t is not None else None for n, t in zip(needed, like, strict=True)
-    ]
+    grads = [_empty(t.shape, x) if n and t is not None else None for n, t in zip(needed, like, strict=True)]
     packed = batch_sizes is not None
     x, x_step, x_row = _strided(x, packed)  # type: ignore[assignment]
     y, y_step, y_row = _strided(y, packed)  # type: ignore[assignment]
@@ -142,7 +140,17 @@ def _backward_kernel(
         *(steps, batch, inputs, units, projected),
         *(_address(batch_sizes), reverse, _native.DTYPES[x.dtype], torch.get_num_threads()),
         *(w_ih.data_ptr(), w_hh.data_ptr(), _address(b_ih), _address(b_hh), _address(w_hr)),
-        *(x.data_ptr(), x_step, x_row, _address(hx), _address(cx), y.data_ptr(), y_step, y_row, reserve.data_ptr()),
+        *(
+            x.data_ptr(),
+            x_step,
+            x_row,
+            _address(hx),
+            _address(cx),
+            y.data_ptr(),
+            y_step,
+            y_row,
+            reserve.data_ptr(),
+        ),
         *(_address(dy), dy_step, dy_row, _address(dh_n), _address(dc_n)),
         *map(_address, grads),
     )
@@ -167,7 +175,26 @@ def _(cell, x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, batch_sizes, batch, reverse
 
 
 @torch.library.register_fake("fastrnn::layer_backward")
-def _(cell, dy, dh_n, dc_n, x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, y, reserve, batch_sizes, batch, reverse, needed):
+def _(
+    cell,
+    dy,
+    dh_n,
+    dc_n,
+    x,
+    hx,
+    cx,
+    w_ih,
+    w_hh,
+    b_ih,
+    b_hh,
+    w_hr,
+    y,
+    reserve,
+    batch_sizes,
+    batch,
+    reverse,
+    needed,
+):
     like = (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr)
     return tuple(x.new_empty(t.shape if n and t is not None else (0,)) for n, t in zip(needed, like, strict=True))
 

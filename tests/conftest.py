@@ -6,7 +6,14 @@ import torch
 from fastrnn import _native, ops
 
 # Files whose tests go through the kernels. Each of their tests runs once for every (ISA, threads).
-KERNEL_FILES = ("test_kernels", "test_autograd", "test_modules", "test_functional", "test_cells", "test_contract")
+KERNEL_FILES = (
+    "test_kernels",
+    "test_autograd",
+    "test_modules",
+    "test_functional",
+    "test_cells",
+    "test_contract",
+)
 CONFIGURATIONS = [(isa, threads) for isa in _native.available_isas() for threads in (1, 2)]
 
 

@@ -1,4 +1,5 @@
-"""What the contract tests share: pairs of a torch.nn layer and ours with one state_dict, and their full comparison."""
+"""What the contract tests share: pairs of a torch.nn layer and ours with one state_dict, and their full
+comparison."""
 
 import copy
 from collections.abc import Callable
@@ -26,10 +27,9 @@ variants = pytest.mark.parametrize(
 )
 
 
-def both(
-    kind: str, *args: Any, dtype: torch.dtype = torch.float64, ours: Any = fastrnn, **options: Any
-) -> tuple:
-    """torch.nn's module and ours with the same parameters. Seeds torch, so what follows in a test is repeatable."""
+def both(kind: str, *args: Any, dtype: torch.dtype = torch.float64, ours: Any = fastrnn, **options: Any) -> tuple:
+    """torch.nn's module and ours with the same parameters. Seeds torch, so what follows in a test is
+    repeatable."""
     torch.manual_seed(0)
     theirs = getattr(torch.nn, kind)(*args, dtype=dtype, **options)
     mine = getattr(ours, kind)(*args, dtype=dtype, **options)
@@ -66,14 +66,13 @@ def fresh(value: Any, requires_grad: bool = True) -> Any:
 
 
 def evaluate(module: torch.nn.Module, input: Any, hx: Any = None) -> dict[str, Any]:
-    """Outputs, and the gradients of input, hx and every parameter for random gradients into all outputs at once."""
+    """Outputs, and the gradients of input, hx and every parameter for random gradients into all outputs at
+    once."""
     input, hx = fresh(input), fresh(hx)
     module.zero_grad(set_to_none=True)
     outputs = leaves(module(input) if hx is None else module(input, hx))
     generator = torch.Generator().manual_seed(1)
-    upstream = [
-        torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out.dtype) for out in outputs
-    ]
+    upstream = [torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out.dtype) for out in outputs]
     torch.autograd.backward(outputs, upstream)
     found = {f"output {i}": out.detach() for i, out in enumerate(outputs)}
     found |= {f"grad input {i}": leaf.grad for i, leaf in enumerate(leaves(input))}
@@ -82,7 +81,8 @@ def evaluate(module: torch.nn.Module, input: Any, hx: Any = None) -> dict[str, A
 
 
 def assert_same(found: dict[str, Any], expected: dict[str, Any], tolerance: float = 1e-12) -> None:
-    """Equal keys, shapes and dtypes, and values to `tolerance` relative to the largest one (at least to 1)."""
+    """Equal keys, shapes and dtypes, and values to `tolerance` relative to the largest one (at least to
+    1)."""
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         if value is None:
@@ -110,7 +110,7 @@ def assert_alike(
 
 def error_of(call: Callable[[], Any]) -> tuple[type, str]:
     """Type and text of what a call raises."""
-    with pytest.raises(Exception) as caught:  # noqa: PT011, B017 - the type is what is compared
+    with pytest.raises(Exception) as caught:
         call()
     return caught.type, str(caught.value)
 

@@ -16,7 +16,7 @@ class Case:
     cell: str
     T: int = 5
     B: int = 3
-    I: int = 4  # noqa: E741  the field's letter
+    I: int = 4
     H: int = 6
     P: int = 0
     lengths: tuple[int, ...] = ()  # ragged rows, longest first
@@ -36,7 +36,8 @@ def ragged(case: Case) -> Case:
 
 
 def arguments(case: Case, seed: int = 0, requires_grad: bool = True) -> list[Tensor | None]:
-    """x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, batch_sizes: values that are the same in every dtype up to rounding."""
+    """x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, batch_sizes: values that are the same in every dtype up to
+    rounding."""
     g = torch.Generator().manual_seed(seed)
     gates, R = ops.GATES[case.cell], case.P or case.H
 

@@ -68,9 +68,7 @@ def test_unrolled_by_the_user(kind, options):
 def test_batch_of_none(kind, options):
     theirs, mine = both(kind, 5, 7, **options)
     for hx in (None, state(kind, 0, 7)):
-        assert_same(
-            evaluate(mine, torch.zeros(0, 5).double(), hx), evaluate(theirs, torch.zeros(0, 5).double(), hx)
-        )
+        assert_same(evaluate(mine, torch.zeros(0, 5).double(), hx), evaluate(theirs, torch.zeros(0, 5).double(), hx))
 
 
 @variants
@@ -126,9 +124,7 @@ def test_weights_are_read_at_call_time(kind):
     assert_same(evaluate(mine, x), evaluate(theirs, x))
     _, plain = both(kind, 3, 4)
     doubled = {name: 2 * value for name, value in plain.state_dict().items()}
-    expected = leaves(torch.func.functional_call(theirs.__class__(3, 4, dtype=torch.float64), doubled, (x,)))[
-        0
-    ]
+    expected = leaves(torch.func.functional_call(theirs.__class__(3, 4, dtype=torch.float64), doubled, (x,)))[0]
     torch.testing.assert_close(
         leaves(torch.func.functional_call(plain, doubled, (x,)))[0], expected, rtol=1e-12, atol=1e-12
     )

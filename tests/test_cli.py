@@ -1,4 +1,4 @@
-"""The command line as a whole: what works on the base package, and what the absence of an extra looks like."""
+"""The command line as a whole: what works on the base package, and how a missing extra is told."""
 
 import subprocess
 import sys

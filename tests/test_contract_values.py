@@ -15,11 +15,15 @@ STACKS = {
 
 @variants
 @pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
-@pytest.mark.parametrize("with_hx", [True, False], ids=["hx", "zeros"])
-def test_stacks(kind, options, stack, with_hx):
-    assert_alike(
-        kind, 5, 7, input=torch.randn(4, 3, 5).double(), with_hx=with_hx, batch=3, **options, **stack
-    )
+def test_stacks(kind, options, stack):
+    assert_alike(kind, 5, 7, input=torch.randn(4, 3, 5).double(), batch=3, **options, **stack)
+
+
+@variants
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_initial_states_default_to_zeros(kind, options, num_layers):
+    x = torch.randn(4, 3, 5).double()
+    assert_alike(kind, 5, 7, num_layers, bidirectional=True, input=x, with_hx=False, **options)
 
 
 @variants

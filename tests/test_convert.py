@@ -38,9 +38,7 @@ def model():
 
 def kinds(module, package):
     names = (*LAYERS, *CELLS)
-    return [
-        type(m).__name__ for m in module.modules() if type(m) in {getattr(package, name) for name in names}
-    ]
+    return [type(m).__name__ for m in module.modules() if type(m) in {getattr(package, name) for name in names}]
 
 
 def test_a_whole_model():
@@ -49,18 +47,14 @@ def test_a_whole_model():
     expected, before, text = evaluate(theirs, x), dict(theirs.named_parameters()), repr(theirs)
     mine = fastrnn.convert(theirs)
     assert mine is theirs and repr(mine) == text
-    assert kinds(mine, fastrnn) == ["LSTM", "GRU", "RNN", "RNNCell", "GRUCell", "LSTMCell"] and not kinds(
-        mine, nn
-    )
+    assert kinds(mine, fastrnn) == ["LSTM", "GRU", "RNN", "RNNCell", "GRUCell", "LSTMCell"] and not kinds(mine, nn)
     assert all(before[name] is p for name, p in mine.named_parameters())
     assert list(mine.state_dict()) == list(state)
     assert_same(evaluate(mine, x), expected)
     mine.load_state_dict(state)
 
     back = fastrnn.to_torch(mine)
-    assert kinds(back, nn) == ["LSTM", "GRU", "RNN", "RNNCell", "GRUCell", "LSTMCell"] and not kinds(
-        back, fastrnn
-    )
+    assert kinds(back, nn) == ["LSTM", "GRU", "RNN", "RNNCell", "GRUCell", "LSTMCell"] and not kinds(back, fastrnn)
     assert all(before[name] is p for name, p in back.named_parameters())
     assert_same(evaluate(back, x), expected, 0.0)
 
@@ -128,9 +122,7 @@ def test_hooks_come_along_and_their_handles_work():
     handles = [
         layer.register_forward_pre_hook(lambda module, args: calls.append(("pre", type(module)))),
         layer.register_forward_hook(lambda module, args, result: calls.append(("forward", type(module)))),
-        layer.register_full_backward_hook(
-            lambda module, given, taken: calls.append(("backward", type(module)))
-        ),
+        layer.register_full_backward_hook(lambda module, given, taken: calls.append(("backward", type(module)))),
         layer.register_state_dict_pre_hook(lambda module, *rest: calls.append(("state", type(module)))),
         layer.register_load_state_dict_pre_hook(lambda module, *rest: calls.append(("load", type(module)))),
         layer.register_load_state_dict_post_hook(lambda module, keys: calls.append(("loaded", type(module)))),
@@ -154,16 +146,19 @@ def test_hooks_come_along_and_their_handles_work():
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_parametrizations_come_along(kind):
-    torch.manual_seed(0)
-    theirs = nn.Sequential(getattr(nn, kind)(3, 4).double())
-    parametrizations.weight_norm(theirs[0], "weight_hh_l0")
-    parametrizations.orthogonal(theirs[0], "weight_ih_l0")
+    def parametrized():
+        torch.manual_seed(0)
+        layer = getattr(nn, kind)(3, 4).double()
+        parametrizations.weight_norm(layer, "weight_hh_l0")
+        parametrizations.orthogonal(layer, "weight_ih_l0")
+        return nn.Sequential(layer)
+
+    theirs, model = parametrized(), parametrized()
     x = torch.randn(5, 2, 3).double()
-    expected, names = evaluate(theirs, x), [name for name, _ in theirs.named_parameters()]
-    mine = fastrnn.convert(theirs)
-    assert isinstance(mine[0], getattr(fastrnn, kind)) and parametrize.is_parametrized(
-        mine[0], "weight_hh_l0"
-    )
+    expected, names = evaluate(theirs, x), [name for name, _ in model.named_parameters()]
+    mine = fastrnn.convert(model)
+    assert isinstance(mine[0], getattr(fastrnn, kind))
+    assert parametrize.is_parametrized(mine[0], "weight_hh_l0")
     assert [name for name, _ in mine.named_parameters()] == names
     assert_same(evaluate(mine, x), expected)
     assert_same(evaluate(copy.deepcopy(mine), x), expected)
@@ -207,7 +202,7 @@ def test_models_without_recurrence_and_wrong_arguments():
     plain = nn.Sequential(nn.Linear(3, 4), nn.Dropout())
     assert fastrnn.convert(plain) is plain and fastrnn.to_torch(plain) is plain
     for wrong in (nn.LSTM, None, "model"):
-        with pytest.raises(TypeError, match="expected a torch.nn.Module, got"):
+        with pytest.raises(TypeError, match=r"expected a torch.nn.Module, got"):
             fastrnn.convert(wrong)
 
 

@@ -1,5 +1,5 @@
-"""The C++ tests: cells by finite differences, the SIMD building blocks for each vector width, and whole layers with the
-widest vectors. Compiled here with the compiler that builds the package."""
+"""The C++ tests, compiled here with the compiler that builds the package: cells by finite differences, the
+SIMD building blocks for each vector width, and whole layers with the widest vectors."""
 
 import os
 import platform
@@ -12,9 +12,22 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 CXX = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-FLAGS = ["-std=c++17", "-O1", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra", "-Wno-psabi"]
+FLAGS = [
+    "-std=c++17",
+    "-O1",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-Wall",
+    "-Wextra",
+    "-Wno-psabi",
+]
 # the widest flags that this processor runs; vector widths are set apart from them
-NATIVE = ["-mavx2", "-mfma"] if "avx2" in (Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else "") else []
+NATIVE = (
+    ["-mavx2", "-mfma"]
+    if "avx2" in (Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else "")
+    else []
+)
 
 pytestmark = [
     pytest.mark.skipif(not CXX, reason="no C++ compiler"),

@@ -1,4 +1,5 @@
-"""Every refusal of the contract: the exception's type and text, which are torch.nn's where torch.nn has them."""
+"""Every refusal of the contract: the exception's type and text, which are torch.nn's where torch.nn has
+them."""
 
 import warnings
 
@@ -75,9 +76,7 @@ def test_accepted_as_in_torch(kind):
 )
 def test_projection_sizes(proj_size, text):
     options = {"proj_size": proj_size}
-    assert_same_error(
-        lambda: fastrnn.LSTM(3, 4, **options), lambda: torch.nn.LSTM(3, 4, **options), ValueError, text
-    )
+    assert_same_error(lambda: fastrnn.LSTM(3, 4, **options), lambda: torch.nn.LSTM(3, 4, **options), ValueError, text)
 
 
 def test_projection_size_of_another_type():
@@ -126,9 +125,7 @@ def test_dropout_warning(kind):
         if package is fastrnn:
             assert warning.filename == __file__
     assert texts[0] == texts[1]
-    assert (
-        "non-zero dropout expects num_layers greater than 1, but got dropout=0.5 and num_layers=1" in texts[0]
-    )
+    assert "non-zero dropout expects num_layers greater than 1, but got dropout=0.5 and num_layers=1" in texts[0]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         getattr(fastrnn, kind)(3, 4, 2, dropout=0.5)
@@ -210,13 +207,12 @@ def test_input_dtype(kind):
         assert_same_error(lambda x=x: mine(x), lambda x=x: theirs(x), ValueError, text)
 
 
+@pytest.mark.filterwarnings("ignore:Complex modules are a new feature")
 @pytest.mark.parametrize("kind", [*LAYERS, *CELLS])
 def test_unsupported_dtype(kind):
     module = getattr(fastrnn, kind)(3, 4).to(torch.complex64)
     x = torch.zeros((2, 3) if "Cell" in kind else (5, 2, 3), dtype=torch.complex64)
-    with pytest.raises(
-        TypeError, match=f"{kind}: dtype torch.complex64 is not supported. Convert model and input"
-    ):
+    with pytest.raises(TypeError, match=f"{kind}: dtype torch.complex64 is not supported. Convert model and input"):
         module(x)
 
 
@@ -242,9 +238,7 @@ def test_state_dtype_and_device(kind):
 @pytest.mark.parametrize("kind", [*LAYERS, *CELLS])
 def test_input_device(kind):
     module = getattr(fastrnn, kind)(3, 4)
-    with pytest.raises(
-        RuntimeError, match="found input tensor at meta and parameter tensor at cpu. Convert input"
-    ):
+    with pytest.raises(RuntimeError, match=r"found input tensor at meta and parameter tensor at cpu\. Convert input"):
         module(torch.zeros((2, 3) if "Cell" in kind else (5, 2, 3), device="meta"))
 
 
@@ -317,5 +311,5 @@ def test_changed_sizes(kind):
     with pytest.raises(RuntimeError, match="weight_ih_l0 should have shape"):
         module(torch.zeros(5, 2, 3))
     module.hidden_size, module.num_layers = 4, 2
-    with pytest.raises(RuntimeError, match="expected 8 weights .*weight_hh_l1.*, got 4"):
+    with pytest.raises(RuntimeError, match=r"expected 8 weights .*weight_hh_l1.*, got 4"):
         module(torch.zeros(5, 2, 3))

@@ -20,9 +20,7 @@ def layer(cell, *args, **options):
     torch.manual_seed(0)
     if cell.startswith("rnn"):
         options["nonlinearity"] = cell.removeprefix("rnn_")
-    return getattr(torch.nn, cell[:3].upper() if cell != "lstm" else "LSTM")(
-        *args, dtype=torch.float64, **options
-    )
+    return getattr(torch.nn, cell[:3].upper() if cell != "lstm" else "LSTM")(*args, dtype=torch.float64, **options)
 
 
 @pytest.mark.parametrize("cell", STACKS)
@@ -91,10 +89,7 @@ def test_dropout_needs_training():
 def test_cells(bias):
     torch.manual_seed(0)
     x, h, c = torch.randn(2, 3).double(), torch.randn(2, 4).double(), torch.randn(2, 4).double()
-    made = {
-        kind: getattr(torch.nn, kind)(3, 4, bias=bias, dtype=torch.float64)
-        for kind in ("GRUCell", "LSTMCell")
-    }
+    made = {kind: getattr(torch.nn, kind)(3, 4, bias=bias, dtype=torch.float64) for kind in ("GRUCell", "LSTMCell")}
     for nonlinearity in ("tanh", "relu"):
         cell = torch.nn.RNNCell(3, 4, bias=bias, nonlinearity=nonlinearity, dtype=torch.float64)
         found = functional.rnn_cell(x, h, *cell.parameters(), nonlinearity=nonlinearity)
@@ -111,9 +106,7 @@ def test_cells(bias):
 
 def test_one_bias_of_two_is_refused():
     w_ih, w_hh, b = torch.zeros(12, 3), torch.zeros(12, 4), torch.zeros(12)
-    with pytest.raises(
-        TypeError, match=r"GRUCell: bias_hh should be a Tensor of shape \(12,\), got NoneType"
-    ):
+    with pytest.raises(TypeError, match=r"GRUCell: bias_hh should be a Tensor of shape \(12,\), got NoneType"):
         functional.gru_cell(torch.zeros(2, 3), None, w_ih, w_hh, b)
     with pytest.raises(RuntimeError, match="Unknown nonlinearity: x"):
         functional.rnn_cell(torch.zeros(2, 3), None, w_ih[:4], w_hh[:4], nonlinearity="x")
@@ -162,7 +155,7 @@ def test_bad_weights_are_refused(fault):
 
 
 def test_wrong_number_of_layers_is_refused():
-    with pytest.raises(RuntimeError, match="GRU: expected 8 weights .*weight_ih_l1.*, got 4"):
+    with pytest.raises(RuntimeError, match=r"GRU: expected 8 weights .*weight_ih_l1.*, got 4"):
         functional.gru(torch.zeros(5, 2, 3), None, GOOD, num_layers=2)
     with pytest.raises(RuntimeError, match="GRU: expected 0 weights"):
         functional.gru(torch.zeros(5, 2, 3), None, GOOD, num_layers=0)

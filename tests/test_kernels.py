@@ -17,7 +17,9 @@ def assert_as_reference(case: Case) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("T, B, I, H", [(1, 1, 1, 1), (2, 3, 5, 7), (63, 17, 3, 7), (2, 17, 70, 64), (3, 3, 9, 129)])
+@pytest.mark.parametrize(
+    "T, B, I, H", [(1, 1, 1, 1), (2, 3, 5, 7), (63, 17, 3, 7), (2, 17, 70, 64), (3, 3, 9, 129)]
+)
 def test_values_and_gradients(poisoned, cell, T, B, I, H):
     assert_as_reference(Case(cell, T, B, I, H))
 
@@ -27,8 +29,12 @@ def test_values_and_gradients(poisoned, cell, T, B, I, H):
 @pytest.mark.parametrize("form", ["dense", "ragged", "no state", "no bias"])
 def test_forms(poisoned, cell, reverse, form):
     case = Case(cell, 9, 7, 5, 18, reverse=reverse)
-    forms = {"dense": case, "ragged": ragged(case), "no state": ragged(case.with_(state=False)),
-             "no bias": case.with_(bias=False)}
+    forms = {
+        "dense": case,
+        "ragged": ragged(case),
+        "no state": ragged(case.with_(state=False)),
+        "no bias": case.with_(bias=False),
+    }
     assert_as_reference(forms[form])
 
 
@@ -65,12 +71,14 @@ def test_any_size(poisoned, data):
     P = data.draw(st.integers(0, H - 1)) if cell == "lstm" else 0
     flags = {name: data.draw(st.booleans()) for name in ("reverse", "state", "bias")}
     packed = tuple(lengths) if data.draw(st.booleans()) else ()
-    assert_as_reference(Case(cell, lengths[0], len(lengths), data.draw(st.integers(1, 40)), H, P, packed, **flags))
+    assert_as_reference(
+        Case(cell, lengths[0], len(lengths), data.draw(st.integers(1, 40)), H, P, packed, **flags)
+    )
 
 
 def errors(case: Case) -> tuple[float, float]:
-    """Largest error of ours and of torch.nn's own layer, against the reference in float64, over outputs and gradients;
-    each relative to the largest true value."""
+    """Largest error of ours and of torch.nn's own layer over outputs and gradients, against the reference in
+    float64 and relative to the largest true value."""
     names = {"rnn_tanh": torch.nn.RNN, "rnn_relu": torch.nn.RNN, "gru": torch.nn.GRU, "lstm": torch.nn.LSTM}
     options = {"nonlinearity": case.cell[4:]} if case.cell.startswith("rnn") else {}
     args = arguments(case)
@@ -81,7 +89,9 @@ def errors(case: Case) -> tuple[float, float]:
         module = names[case.cell](case.I, case.H, dtype=case.dtype, **options)
         flat = [w for w in weights if w is not None]
         state = (hx[None], cx[None]) if cx is not None else hx[None]
-        y, h = torch.func.functional_call(module, dict(zip(module._flat_weights_names, flat, strict=True)), (x, state))
+        y, h = torch.func.functional_call(
+            module, dict(zip(module._flat_weights_names, flat, strict=True)), (x, state)
+        )
         return (y, h[0][0], h[1][0]) if cx is not None else (y, h[0])
 
     true = outputs(reference.recurrent_layer, case, exact)
@@ -90,7 +100,12 @@ def errors(case: Case) -> tuple[float, float]:
     for run in (recurrent_layer, torchs):
         outs = outputs(run, case, args)
         values = outs + gradients(outs, args)
-        found.append(max(((v.double() - t).abs().max() / t.abs().max()).item() for v, t in zip(values, true, strict=True)))
+        found.append(
+            max(
+                ((v.double() - t).abs().max() / t.abs().max()).item()
+                for v, t in zip(values, true, strict=True)
+            )
+        )
     return found[0], found[1]
 
 
@@ -137,7 +152,11 @@ def test_only_what_is_needed(poisoned, cell):
         (grad,) = torch.autograd.grad(
             outs_alone := outputs(recurrent_layer, case, alone),
             [alone[i]],
-            [torch.randn(o.shape, generator=g, dtype=o.dtype) for g in [torch.Generator().manual_seed(1)] for o in outs_alone],
+            [
+                torch.randn(o.shape, generator=g, dtype=o.dtype)
+                for g in [torch.Generator().manual_seed(1)]
+                for o in outs_alone
+            ],
         )
         assert torch.equal(grad, full[position])
 
@@ -150,9 +169,12 @@ def test_missing_gradients_are_zeros(poisoned, cell, used):
     args = arguments(case)
     leaves = [a for a in args if a is not None]
     outs = outputs(recurrent_layer, case, args)
-    some = torch.autograd.grad([outs[u] for u in used], leaves, [torch.ones_like(outs[u]) for u in used],
-                               retain_graph=True)
-    full = torch.autograd.grad(outs, leaves, [torch.full_like(o, float(i in used)) for i, o in enumerate(outs)])
+    some = torch.autograd.grad(
+        [outs[u] for u in used], leaves, [torch.ones_like(outs[u]) for u in used], retain_graph=True
+    )
+    full = torch.autograd.grad(
+        outs, leaves, [torch.full_like(o, float(i in used)) for i, o in enumerate(outs)]
+    )
     for a, b in zip(some, full, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-15)
 
@@ -163,11 +185,16 @@ def test_nothing_given_or_saved_is_written(cell):
     args = arguments(case)
     given = [None if a is None else a.detach().clone() for a in args]
     saved = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: (saved.append((t, t.clone())), t)[1], lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda t: (saved.append((t, t.clone())), t)[1], lambda t: t
+    ):
         outs = outputs(recurrent_layer, case, args)
-    first = torch.autograd.grad(outs, [a for a in args[:-1] if a is not None], list(map(torch.ones_like, outs)),
-                                retain_graph=True)
-    again = torch.autograd.grad(outs, [a for a in args[:-1] if a is not None], list(map(torch.ones_like, outs)))
+    first = torch.autograd.grad(
+        outs, [a for a in args[:-1] if a is not None], list(map(torch.ones_like, outs)), retain_graph=True
+    )
+    again = torch.autograd.grad(
+        outs, [a for a in args[:-1] if a is not None], list(map(torch.ones_like, outs))
+    )
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert len(saved) >= 6
     assert all(torch.equal(t.nan_to_num(), copy.nan_to_num()) for t, copy in saved)
@@ -196,7 +223,9 @@ def test_inference_equals_training(poisoned, cell, dtype):
     assert all(torch.equal(a, b) for a, b in zip(outputs(recurrent_layer, case, args), without, strict=True))
 
 
-@pytest.mark.parametrize("layout", ["batch first", "every other column", "expanded rows", "expanded columns", "reversed storage"])
+@pytest.mark.parametrize(
+    "layout", ["batch first", "every other column", "expanded rows", "expanded columns", "reversed storage"]
+)
 @pytest.mark.parametrize("B", [1, 5])
 def test_any_strides(poisoned, layout, B):
     case = Case("gru", 6, B, 4, 20)
@@ -212,15 +241,19 @@ def test_any_strides(poisoned, layout, B):
     view = views[layout]().requires_grad_()
     plain = view.detach().contiguous().requires_grad_()
     outs, true = outputs(recurrent_layer, case, [view, *rest]), outputs(recurrent_layer, case, [plain, *rest])
-    for a, b in zip(outs + gradients(outs, [view, *rest]), true + gradients(true, [plain, *rest]), strict=True):
+    for a, b in zip(
+        outs + gradients(outs, [view, *rest]), true + gradients(true, [plain, *rest]), strict=True
+    ):
         assert torch.equal(a, b)
 
 
 def test_strided_gradient_and_weights(poisoned):
     case = Case("lstm", 6, 5, 4, 20)
     args = arguments(case)
-    strided = [a if a is None or a.dim() < 2 or i == 0 else a.detach().t().contiguous().t().requires_grad_()
-               for i, a in enumerate(args)]
+    strided = [
+        a if a is None or a.dim() < 2 or i == 0 else a.detach().t().contiguous().t().requires_grad_()
+        for i, a in enumerate(args)
+    ]
     y, true = outputs(recurrent_layer, case, strided)[0], outputs(recurrent_layer, case, args)[0]
     assert torch.equal(y, true)
     leaves = [a for a in strided if a is not None]

@@ -1,4 +1,5 @@
-"""The layers as modules: construction, names, initial draws, repr, attributes, state_dicts, copies and pickles."""
+"""The layers as modules: construction, names, initial draws, repr, attributes, state_dicts, copies and
+pickles."""
 
 import copy
 import inspect
@@ -183,9 +184,7 @@ def test_subclasses(kind):
 def test_hooks_and_keyword_arguments(kind):
     _, mine = both(kind, 3, 4)
     seen = []
-    mine.register_forward_hook(
-        lambda module, args, kwargs, result: seen.append((args, kwargs)), with_kwargs=True
-    )
+    mine.register_forward_hook(lambda module, args, kwargs, result: seen.append((args, kwargs)), with_kwargs=True)
     x = torch.randn(5, 2, 3).double()
     hx = mine(x)[1]
     assert torch.equal(mine(input=x, hx=hx)[0], mine(x, hx)[0])

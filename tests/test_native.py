@@ -27,7 +27,8 @@ def test_best_isa_is_chosen():
 
 @pytest.mark.parametrize("isa", _native.available_isas())
 def test_isa_can_be_forced(isa):
-    code = "import torch, fastrnn; print(fastrnn._native.isa_in_use(), fastrnn.LSTM(2, 3)(torch.ones(1, 2))[0].shape[1])"
+    call = "fastrnn.LSTM(2, 3)(torch.ones(1, 2))[0].shape[1]"
+    code = f"import torch, fastrnn; print(fastrnn._native.isa_in_use(), {call})"
     done = python(code, FASTRNN_ISA=isa)
     assert done.stdout.split() == [isa, "3"], done.stderr
 

@@ -1,4 +1,5 @@
-"""What else a torch module must live with: meta and fake tensors, late initialisation, data parallelism, processes."""
+"""What else a torch module must live with: meta and fake tensors, late initialisation, data parallelism,
+processes."""
 
 import subprocess
 import sys
@@ -46,9 +47,7 @@ def test_fake_tensors(kind, options):
         x = torch.empty(2, 5, 3, requires_grad=True)
         output, states = mine(x)
         output.sum().backward()
-    expected = getattr(torch.nn, kind)(3, 4, 2, bidirectional=True, batch_first=True, **options)(
-        torch.zeros(2, 5, 3)
-    )
+    expected = getattr(torch.nn, kind)(3, 4, 2, bidirectional=True, batch_first=True, **options)(torch.zeros(2, 5, 3))
     for a, b in zip(leaves((output, states)), leaves(expected), strict=True):
         assert isinstance(a, FakeTensor) and a.shape == b.shape and a.stride() == b.stride()
     assert isinstance(x.grad, FakeTensor) and x.grad.shape == x.shape
@@ -134,8 +133,11 @@ def test_threads_of_the_caller(kind):
 def test_importing_is_light():
     """fastrnn needs torch alone: no optional package comes along that torch itself does not bring."""
     extras = ("click", "tqdm", "matplotlib", "pytest", "hypothesis", "fastrnn.tasks")
-    new = "set(sys.modules) - before"
-    code = f"import sys, torch; before = set(sys.modules); import fastrnn; print(sorted(set({extras!r}) & ({new})))"
+    code = f"""
+import sys, torch
+before = set(sys.modules)
+import fastrnn
+print(sorted(set({extras!r}) & (set(sys.modules) - before)))"""
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

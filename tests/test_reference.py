@@ -1,4 +1,5 @@
-"""The reference: its steps against equations in NumPy, its loop and modules against torch.nn, its derivatives."""
+"""The reference: its steps against equations in NumPy, its loop and modules against torch.nn, its
+derivatives."""
 
 import numpy as np
 import pytest
@@ -31,9 +32,7 @@ def test_elman_equation():
     w_ih, w_hh, b_ih, b_hh = weights(1)
     x, h = torch.randn(3).double(), torch.randn(4).double()
     a = w_ih.numpy() @ x.numpy() + b_ih.numpy() + w_hh.numpy() @ h.numpy() + b_hh.numpy()
-    found = [
-        reference.elman_step(x[None], h[None], w_ih, w_hh, b_ih, b_hh, name)[0] for name in ("tanh", "relu")
-    ]
+    found = [reference.elman_step(x[None], h[None], w_ih, w_hh, b_ih, b_hh, name)[0] for name in ("tanh", "relu")]
     np.testing.assert_allclose(found[0], np.tanh(a), rtol=1e-13)
     np.testing.assert_allclose(found[1], np.maximum(a, 0), rtol=1e-13)
 
@@ -86,26 +85,20 @@ def test_modules_are_the_packages_but_for_the_layer(kind):
         "__static_attributes__",
     }
     assert layer.recurrent_layer is reference.recurrent_layer
-    with pytest.raises(
-        RuntimeError, match=r"input.size\(-1\) must be equal to input_size. Expected 3, got 5"
-    ):
+    with pytest.raises(RuntimeError, match=r"input.size\(-1\) must be equal to input_size. Expected 3, got 5"):
         layer(3, 4)(torch.zeros(2, 2, 5))
     assert layer(3, 4)(torch.zeros(2, 0, 3))[0].shape == (2, 0, 4)
 
 
 CASES = [("rnn_tanh", 1, 0), ("gru", 3, 0), ("lstm", 4, 0), ("lstm", 4, 2)]
-cases = pytest.mark.parametrize(
-    ("cell", "gates", "projected"), CASES, ids=["rnn", "gru", "lstm", "lstm_projected"]
-)
+cases = pytest.mark.parametrize(("cell", "gates", "projected"), CASES, ids=["rnn", "gru", "lstm", "lstm_projected"])
 
 
 def layer_of(cell, gates, projected, batch_sizes=None, reverse=False):
     """The layer as a function of its tensors alone, and small random ones: x, hx, (cx,) weights."""
     given = weights(gates, 2, 3, projected)
     x = torch.randn(*((4, 2) if batch_sizes is not None else (3, 2, 2))).double()
-    states = [torch.randn(2, projected or 3).double()] + (
-        [torch.randn(2, 3).double()] if cell == "lstm" else []
-    )
+    states = [torch.randn(2, projected or 3).double()] + ([torch.randn(2, 3).double()] if cell == "lstm" else [])
 
     def function(x, *rest):
         states, given = rest[: 2 if cell == "lstm" else 1], rest[2 if cell == "lstm" else 1 :]
@@ -159,15 +152,11 @@ def test_reverse_starts_each_row_at_its_own_end(cell, gates, projected):
     packed = pack_sequence(sequences)
     h = torch.randn(3, projected or 3).double()
     c = torch.randn(3, 3).double() if cell == "lstm" else None
-    y, *finals = reference.recurrent_layer(
-        cell, packed.data, h, c, *given[:4], w_hr, packed.batch_sizes, True
-    )
+    y, *finals = reference.recurrent_layer(cell, packed.data, h, c, *given[:4], w_hr, packed.batch_sizes, True)
     offsets = [0, *packed.batch_sizes.cumsum(0).tolist()]
     for i, sequence in enumerate(sequences):
         own = [None if state is None else state[i : i + 1] for state in (h, c)]
-        flipped, *own_finals = reference.recurrent_layer(
-            cell, sequence.flip(0)[:, None], *own, *given[:4], w_hr
-        )
+        flipped, *own_finals = reference.recurrent_layer(cell, sequence.flip(0)[:, None], *own, *given[:4], w_hr)
         rows = torch.stack([y[offsets[t] + i] for t in range(len(sequence))])
         torch.testing.assert_close(rows, flipped.flip(0)[:, 0], rtol=1e-12, atol=1e-12)
         for state, alone in zip(leaves(finals[:1]), leaves(own_finals[:1]), strict=True):

@@ -1,4 +1,5 @@
-"""Weights are read by name when the layer is called: whatever users put in their place works as in torch.nn."""
+"""Weights are read by name when the layer is called: whatever users put in their place works as in
+torch.nn."""
 
 import warnings
 
@@ -21,9 +22,7 @@ def compare(theirs, mine, training_steps=2):
 
 def old_weight_norm(module):
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", FutureWarning
-        )  # torch deprecates it; models that use it are still around
+        warnings.simplefilter("ignore", FutureWarning)  # torch deprecates it; models that use it are still around
         torch.nn.utils.weight_norm(module, "weight_hh_l0")
         torch.nn.utils.weight_norm(module, "weight_ih_l1_reverse", dim=None)
 
@@ -39,7 +38,8 @@ def new_weight_norm(module):
 
 def new_spectral_norm(module):
     parametrizations.spectral_norm(module, "weight_hh_l0")
-    module.eval()  # in training each read of the weight is one more power iteration, and torch.nn reads it more often
+    # In training each reading of the weight is one more power iteration, and torch.nn reads it more than once.
+    module.eval()
 
 
 class Doubled(torch.nn.Module):
@@ -106,9 +106,7 @@ def test_parametrizations_may_be_cached(kind):
 def test_assigned_parameters(kind):
     theirs, mine = both(kind, 3, 4)
     for module in (theirs, mine):
-        weight = torch.nn.Parameter(
-            torch.linspace(-1, 1, module.weight_hh_l0.numel()).double().view(4, -1).t()
-        )
+        weight = torch.nn.Parameter(torch.linspace(-1, 1, module.weight_hh_l0.numel()).double().view(4, -1).t())
         assert not weight.is_contiguous()
         module.weight_hh_l0 = weight
         assert module._flat_weights[1] is weight
@@ -144,7 +142,8 @@ def test_tied_weights(kind):
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_a_weight_that_is_computed(kind):
-    """A non-leaf Tensor in a weight's place, as weight dropping and hypernetworks do; gradients reach its source."""
+    """A non-leaf Tensor in a weight's place, as weight dropping and hypernetworks do; gradients reach its
+    source."""
     theirs, mine = both(kind, 3, 4)
     x = torch.randn(5, 2, 3).double()
     gradients = []
@@ -165,9 +164,7 @@ def test_functional_call(kind, tie_weights):
     x = torch.randn(5, 2, 3).double()
     other = {name: torch.randn_like(value).requires_grad_() for name, value in mine.named_parameters()}
     before = mine(x)[0]
-    results = [
-        torch.func.functional_call(module, other, (x,), tie_weights=tie_weights) for module in (mine, theirs)
-    ]
+    results = [torch.func.functional_call(module, other, (x,), tie_weights=tie_weights) for module in (mine, theirs)]
     gradients = [torch.autograd.grad(result[0].sum(), list(other.values())) for result in results]
     for a, b in zip([*leaves(results[0]), *gradients[0]], [*leaves(results[1]), *gradients[1]], strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
@@ -181,9 +178,7 @@ def test_torch_func_grad(kind):
 
     def gradients(module):
         parameters = {name: value.detach() for name, value in module.named_parameters()}
-        return torch.func.grad(lambda p: torch.func.functional_call(module, p, (x,))[0].pow(2).sum())(
-            parameters
-        )
+        return torch.func.grad(lambda p: torch.func.functional_call(module, p, (x,))[0].pow(2).sum())(parameters)
 
     assert_same(gradients(mine), gradients(theirs))
 

@@ -7,17 +7,25 @@ namespace fastrnn {
 
 struct TanhActivation {
   template <class M, class V>
-  static FASTRNN_CELL V apply(V a) { return M::tanh(a); }
+  static FASTRNN_CELL V apply(V a) {
+    return M::tanh(a);
+  }
   // d act(a) written through h = act(a), so nothing has to be saved
   template <class M, class V>
-  static FASTRNN_CELL V grad(V h, V dh) { return dh * (typename M::T(1) - h * h); }
+  static FASTRNN_CELL V grad(V h, V dh) {
+    return dh * (typename M::T(1) - h * h);
+  }
 };
 
 struct ReluActivation {
   template <class M, class V>
-  static FASTRNN_CELL V apply(V a) { return M::relu(a); }
+  static FASTRNN_CELL V apply(V a) {
+    return M::relu(a);
+  }
   template <class M, class V>
-  static FASTRNN_CELL V grad(V h, V dh) { return M::relu_grad(h, dh); }
+  static FASTRNN_CELL V grad(V h, V dh) {
+    return M::relu_grad(h, dh);
+  }
 };
 
 template <class Activation>

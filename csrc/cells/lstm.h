@@ -28,7 +28,9 @@ struct Lstm {
   }
 
   template <class M, class V = typename M::V>
-  static FASTRNN_CELL V hidden(const V* saved, V c) { return saved[3] * M::tanh(c); }
+  static FASTRNN_CELL V hidden(const V* saved, V c) {
+    return saved[3] * M::tanh(c);
+  }
 
   template <class M, class V = typename M::V>
   static FASTRNN_CELL void backward(const V* saved, V, V, V c, V c_prev, V dh, V dc, V* grad, V& dh_prev, V& dc_prev) {

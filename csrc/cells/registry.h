@@ -4,8 +4,8 @@
 #include "gru.h"
 #include "lstm.h"
 
-#define FASTRNN_CELLS(X)                          \
-  X(rnn_tanh, ::fastrnn::Elman<TanhActivation>)   \
-  X(rnn_relu, ::fastrnn::Elman<ReluActivation>)   \
-  X(gru, ::fastrnn::Gru)                          \
+#define FASTRNN_CELLS(X)                        \
+  X(rnn_tanh, ::fastrnn::Elman<TanhActivation>) \
+  X(rnn_relu, ::fastrnn::Elman<ReluActivation>) \
+  X(gru, ::fastrnn::Gru)                        \
   X(lstm, ::fastrnn::Lstm)

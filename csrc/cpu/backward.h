@@ -19,9 +19,17 @@ class Backward {
 
  public:
   explicit Backward(const BackwardArgs& f)
-      : f_(f), l_(f.layer), R_(l_.R()), depth_(G * l_.H), width_(GC * l_.H), RB_((R_ + W2 - 1) / W2),
-        steps_(l_, ws_), rows_(steps_.rows()), plan_(make_plan<T>(l_, rows_, G, RB_)),
-        chunk_(largest_chunk(l_, steps_, plan_.chunk_rows)), sums_(f, steps_, chunk_, plan_.threads, ws_) {
+      : f_(f),
+        l_(f.layer),
+        R_(l_.R()),
+        depth_(G * l_.H),
+        width_(GC * l_.H),
+        RB_((R_ + W2 - 1) / W2),
+        steps_(l_, ws_),
+        rows_(steps_.rows()),
+        plan_(make_plan<T>(l_, rows_, G, RB_)),
+        chunk_(largest_chunk(l_, steps_, plan_.chunk_rows)),
+        sums_(f, steps_, chunk_, plan_.threads, ws_) {
     w_hh_ = ws_.take<T>(RB_ * depth_ * W2);
     carry_h_ = ws_.take<T>(l_.B * R_);
     dg_ = ws_.take<T>(chunk_ * width_);
@@ -131,7 +139,8 @@ class Backward {
         if (n <= 0) break;
         if (f_.dhx) {
           const V carry = load_lanes<T>(carry_h_ + r * R_ + column, kNative<T>, n);
-          store_lanes<T>(at(f_.dhx, l_.dtype, r * R_ + column), carry + load(scratch + (r - a) * W2 + v * L), l_.dtype, n);
+          store_lanes<T>(at(f_.dhx, l_.dtype, r * R_ + column), carry + load(scratch + (r - a) * W2 + v * L), l_.dtype,
+                         n);
         }
         if (!l_.P) leave_c(r, column);
       }
@@ -227,7 +236,7 @@ class Backward {
   const Plan plan_;
   const int64_t chunk_;
   WeightGrads<Cell, T> sums_;
-  T *w_hh_, *w_hr_ = nullptr;  // packed [block of R][G*H][2L]; [block of H][P][2L]
+  T *w_hh_, *w_hr_ = nullptr;        // packed [block of R][G*H][2L]; [block of H][P][2L]
   T *carry_h_, *carry_c_ = nullptr;  // (B, R), (B, H): gradients that reach the step before without W_hh
   T *dg_, *dg_next_, *scratch_;      // (chunk rows, GC*H); (B, GC*H) of the last step of the chunk before; a thread's
   T *dh_ = nullptr, *hidden_ = nullptr;  // (chunk rows, P), (chunk rows, H): h's gradient and h before the projection

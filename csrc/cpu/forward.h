@@ -44,9 +44,16 @@ class Forward {
 
  public:
   explicit Forward(const ForwardArgs& f)
-      : f_(f), l_(f.layer), R_(l_.R()), NB_(B_::count(l_.H)), steps_(l_, ws_), rows_(steps_.rows()),
-        plan_(make_plan<T>(l_, rows_, G, NB_)), chunk_(largest_chunk(l_, steps_, plan_.chunk_rows)),
-        native_(l_.dtype == kNative<T>), gather_(!native_ || !steps_.uniform(f.x)) {
+      : f_(f),
+        l_(f.layer),
+        R_(l_.R()),
+        NB_(B_::count(l_.H)),
+        steps_(l_, ws_),
+        rows_(steps_.rows()),
+        plan_(make_plan<T>(l_, rows_, G, NB_)),
+        chunk_(largest_chunk(l_, steps_, plan_.chunk_rows)),
+        native_(l_.dtype == kNative<T>),
+        gather_(!native_ || !steps_.uniform(f.x)) {
     w_ih_ = ws_.take<T>(NB_ * l_.I * W);
     w_hh_ = ws_.take<T>(NB_ * R_ * W);
     b_ih_ = ws_.take<T>(NB_ * W);
@@ -147,7 +154,8 @@ class Forward {
       panel_product<T, NV>(c.rows, l_.I, x, stride, w_ih_ + u * l_.I * W, b_ih_ + u * W, gx_ + u * chunk_ * W);
   }
 
-  void step(const Member& m, int64_t t, const Chunk& c, const RowShare& mine, int64_t u0, int64_t u1, T* scratch) const {
+  void step(const Member& m, int64_t t, const Chunk& c, const RowShare& mine, int64_t u0, int64_t u1,
+            T* scratch) const {
     const int64_t batch = steps_.batch(t), continuing = steps_.continuing(t);
     int64_t stride;
     const T* h_prev = previous_h(t, stride);
@@ -169,7 +177,8 @@ class Forward {
       if (!plan_.split_rows) m.share(p1, 1, p0, p1);
       mine.each(0, batch, [&](int64_t a, int64_t b) {
         for (int64_t p = p0; p < p1; ++p) {
-          panel_product<T, 2>(b - a, l_.H, hidden_ + a * l_.H, l_.H, w_hr_ + p * l_.H * 2 * L, (const T*)nullptr, scratch);
+          panel_product<T, 2>(b - a, l_.H, hidden_ + a * l_.H, l_.H, w_hr_ + p * l_.H * 2 * L, (const T*)nullptr,
+                              scratch);
           for (int64_t r = a; r < b; ++r)
             for (int v = 0; v < 2; ++v)
               if (p * 2 * L + v * L < l_.P) put_h(t, r, p * 2 * L + v * L, load(scratch + ((r - a) * 2 + v) * L));
@@ -243,9 +252,10 @@ class Forward {
       std::memcpy(at(f_.h_n, l_.dtype, r * R_), steps_.row(f_.y, t, r), size_t(R_ * size_of(l_.dtype)));
       if constexpr (Cell::kHasCellState)
         for (int64_t unit = 0; unit < l_.H; unit += L) {
-          const T* c = f_.reserve ? B_::c_at(static_cast<const T*>(f_.reserve), rows_, l_.H, unit / U,
-                                             steps_.offset(t) + r) + unit % U
-                                  : c_at(r, unit);
+          const T* c =
+              f_.reserve
+                  ? B_::c_at(static_cast<const T*>(f_.reserve), rows_, l_.H, unit / U, steps_.offset(t) + r) + unit % U
+                  : c_at(r, unit);
           store_lanes<T>(at(f_.c_n, l_.dtype, r * l_.H + unit), load(c), l_.dtype, l_.H - unit);
         }
     }
@@ -264,9 +274,9 @@ class Forward {
   T *b_ih_, *b_hh_;                    // [block][gate][U]
   T *gx_, *scratch_;                   // [block][chunk row][gate][U]; a thread's [row][gate][U]
   T *h0_, *c_ = nullptr;               // (B, R); [block][B][U]
-  T *x_ = nullptr;                     // (chunk rows, I): x where it is strided or 16-bit
-  T *ring_ = nullptr;                  // 2 x (B, R): h of the last two steps where y is 16-bit
-  T *hidden_ = nullptr;                // (B, H): h before the projection
+  T* x_ = nullptr;                     // (chunk rows, I): x where it is strided or 16-bit
+  T* ring_ = nullptr;                  // 2 x (B, R): h of the last two steps where y is 16-bit
+  T* hidden_ = nullptr;                // (B, H): h before the projection
 };
 
 }  // namespace FASTRNN_ISA

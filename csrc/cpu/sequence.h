@@ -32,7 +32,9 @@ class Steps {
     return p < 0 ? 0 : std::min(batch(t), batch(p));
   }
 
-  const void* row(const Sequence& s, int64_t t, int64_t b) const { return fastrnn::at(s.data, l_.dtype, index(s, t, b)); }
+  const void* row(const Sequence& s, int64_t t, int64_t b) const {
+    return fastrnn::at(s.data, l_.dtype, index(s, t, b));
+  }
   void* row_out(const Sequence& s, int64_t t, int64_t b) const { return fastrnn::at(s.data, l_.dtype, index(s, t, b)); }
 
   // Whether the rows of all steps lie at one distance.

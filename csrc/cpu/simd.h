@@ -102,7 +102,7 @@ FASTRNN_INLINE uint16_t to_f16(float f) {  // to nearest, ties to even
   // below 2^-14 the result is subnormal: adding 0.5 aligns the bits and rounds in one step
   const uint32_t subnormal = bit_cast<uint32_t>(bit_cast<float>(a) + 0.5f) - 0x3f000000u;
   uint32_t r = a < 0x38800000u ? subnormal : normal;
-  r = a >= 0x477ff000u ? 0x7c00u : r;                             // rounds past 65504: infinity
+  r = a >= 0x477ff000u ? 0x7c00u : r;                        // rounds past 65504: infinity
   r = a > 0x7f800000u ? 0x7e00u | ((a >> 13) & 0x3ffu) : r;  // NaN
   return uint16_t(r | sign);
 }

@@ -14,8 +14,8 @@ namespace fastrnn {
 
 struct OpenMP {
   void (*parallel)(void (*)(void*), void*, unsigned, unsigned) = nullptr;  // GOMP_parallel
-  int (*thread_num)() = nullptr;                                          // omp_get_thread_num
-  int (*num_threads)() = nullptr;                                         // omp_get_num_threads
+  int (*thread_num)() = nullptr;                                           // omp_get_thread_num
+  int (*num_threads)() = nullptr;                                          // omp_get_num_threads
 };
 extern OpenMP openmp;  // filled by module.cpp; empty: one thread
 

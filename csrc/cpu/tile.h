@@ -95,7 +95,8 @@ inline void tile(int rows, int64_t K, const T* a, int64_t row_stride, int64_t k_
 // K is cut so that a slice of the panel stays in the first-level cache while all rows pass over it, and so that no sum
 // runs over many hundred terms: sums of slices round less.
 template <class T, int NV>
-inline void panel_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* panel, const T* bias, T* out) {
+inline void panel_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* panel, const T* bias,
+                          T* out) {
   constexpr int64_t width = NV * kLanes<T>;
   constexpr int64_t cached = 16384 / (width * int64_t(sizeof(T))), slice = cached < 128 ? cached : 128;
   constexpr int MR = kTileRows<NV>;

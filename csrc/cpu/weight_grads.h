@@ -41,7 +41,13 @@ class WeightGrads {
 
  public:
   WeightGrads(const BackwardArgs& f, const Steps& steps, int64_t chunk, int threads, Workspace& ws)
-      : f_(f), l_(f.layer), R_(l_.R()), width_(GC * l_.H), chunk_(chunk), steps_(steps), native_(l_.dtype == kNative<T>) {
+      : f_(f),
+        l_(f.layer),
+        R_(l_.R()),
+        width_(GC * l_.H),
+        chunk_(chunk),
+        steps_(steps),
+        native_(l_.dtype == kNative<T>) {
     const int64_t IB = blocks(l_.I);
     pack_ = ws.take<T>(threads * chunk * pack_width());
     if (f.dx.data) w_ih_ = ws.take<T>(IB * G * l_.H * W2);
@@ -91,8 +97,8 @@ class WeightGrads {
         add_outer(c.rows, dg + (Cell::kGradX + j) * l_.H, width_, a, b, x_, l_.I,
                   dw_ih_ + Cell::gate_of_x(j) * l_.H * l_.I, !first, pack);
       if (dw_hh_)
-        add_outer(c.rows, dg + (Cell::kGradH + j) * l_.H, width_, a, b, h_, R_,
-                  dw_hh_ + Cell::gate_of_h(j) * l_.H * R_, !first, pack);
+        add_outer(c.rows, dg + (Cell::kGradH + j) * l_.H, width_, a, b, h_, R_, dw_hh_ + Cell::gate_of_h(j) * l_.H * R_,
+                  !first, pack);
     }
     if (dw_hr_) {
       int64_t a, b;
@@ -200,11 +206,11 @@ class WeightGrads {
   const int64_t R_, width_, chunk_;
   const Steps& steps_;
   const bool native_;
-  T* pack_;                                                     // a thread's (chunk rows, pack_width)
-  T* w_ih_ = nullptr;                                           // [block of I][G*H][2L], for dx
-  T *x_ = nullptr, *h_ = nullptr, *m_ = nullptr;                // [block][chunk rows][2L]: x, h_{t-1}, h before projection
-  T *dw_ih_ = nullptr, *dw_hh_ = nullptr, *dw_hr_ = nullptr;    // as the weights
-  T* db_ = nullptr;                                             // (GC*H)
+  T* pack_;                                       // a thread's (chunk rows, pack_width)
+  T* w_ih_ = nullptr;                             // [block of I][G*H][2L], for dx
+  T *x_ = nullptr, *h_ = nullptr, *m_ = nullptr;  // [block][chunk rows][2L]: x, h_{t-1}, h before projection
+  T *dw_ih_ = nullptr, *dw_hh_ = nullptr, *dw_hr_ = nullptr;  // as the weights
+  T* db_ = nullptr;                                           // (GC*H)
 };
 
 }  // namespace FASTRNN_ISA

@@ -53,7 +53,8 @@ void check_cell(const char* name) {
       moved[i] = in[i] - step;
       const double numeric = (up - loss(moved)) / (2 * step);
       const bool at_kink = std::is_same_v<Cell, fastrnn::Elman<fastrnn::ReluActivation>> && std::abs(h) < 1e-4;
-      CHECK(at_kink || std::abs(found[i] - numeric) < 1e-8, "%s input %d: %.12g, numeric %.12g", name, i, found[i], numeric);
+      CHECK(at_kink || std::abs(found[i] - numeric) < 1e-8, "%s input %d: %.12g, numeric %.12g", name, i, found[i],
+            numeric);
     }
   }
 }

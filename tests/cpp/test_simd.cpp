@@ -53,7 +53,8 @@ void check_storage(From from, To to, uint16_t infinity, const char* name) {
     const float middle = float((low + high) / 2);  // exact: one bit more than the type has
     CHECK(to(middle) == (h % 2 ? h + 1 : h), "%s tie above %#x", name, h);
     CHECK(to(std::nextafterf(middle, 0)) == h, "%s below the tie above %#x", name, h);
-    CHECK(to(std::nextafterf(middle, std::numeric_limits<float>::infinity())) == h + 1, "%s above the tie above %#x", name, h);
+    CHECK(to(std::nextafterf(middle, std::numeric_limits<float>::infinity())) == h + 1, "%s above the tie above %#x",
+          name, h);
     CHECK(to(-middle) == (0x8000 | to(middle)), "%s sign of %#x", name, h);
   }
   const float inf = std::numeric_limits<float>::infinity();
@@ -87,7 +88,8 @@ void check_product() {
   std::uniform_real_distribution<double> uniform(-1, 1);
   for (int64_t rows : {1, 2, 3, 5, 6, 7, 11, 12, 13, 29})
     for (int64_t K : {0, 1, 3, 64, 130, 401}) {
-      std::vector<T> a(size_t(rows * (K + 2) + 1)), panel(size_t(K * W + 1)), bias(static_cast<size_t>(W)), out(size_t(rows * W));
+      std::vector<T> a(size_t(rows * (K + 2) + 1)), panel(size_t(K * W + 1)), bias(static_cast<size_t>(W)),
+          out(size_t(rows * W));
       for (auto* v : {&a, &panel, &bias})
         for (T& x : *v) x = T(uniform(random));
       panel_product<T, NV>(rows, K, a.data(), K + 2, panel.data(), bias.data(), out.data());
@@ -95,7 +97,8 @@ void check_product() {
         for (int64_t j = 0; j < W; ++j) {
           double sum = bias[size_t(j)];
           for (int64_t k = 0; k < K; ++k) sum += double(a[size_t(r * (K + 2) + k)]) * double(panel[size_t(k * W + j)]);
-          CHECK(std::abs(sum - out[size_t(r * W + j)]) < (sizeof(T) == 8 ? 1e-13 : 1e-5), "product %d %d %d", int(rows), int(K), NV);
+          CHECK(std::abs(sum - out[size_t(r * W + j)]) < (sizeof(T) == 8 ? 1e-13 : 1e-5), "product %d %d %d", int(rows),
+                int(K), NV);
         }
     }
 }

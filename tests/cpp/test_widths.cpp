@@ -11,14 +11,14 @@
 
 namespace fastrnn {
 OpenMP openmp;
-#define DECLARE(isa)                                    \
-  namespace isa {                                       \
-  template <class T>                                    \
-  void layer_forward(int, const ForwardArgs&);          \
-  template <class T>                                    \
-  void layer_backward(int, const BackwardArgs&);        \
-  template <class T>                                    \
-  int64_t reserve_size(int, int64_t rows, int64_t H);   \
+#define DECLARE(isa)                                  \
+  namespace isa {                                     \
+  template <class T>                                  \
+  void layer_forward(int, const ForwardArgs&);        \
+  template <class T>                                  \
+  void layer_backward(int, const BackwardArgs&);      \
+  template <class T>                                  \
+  int64_t reserve_size(int, int64_t rows, int64_t H); \
   }
 DECLARE(wide)
 DECLARE(narrow)
@@ -53,18 +53,41 @@ std::vector<double> run(const Shape& s) {
        cx = make(s.B * s.H, 1), dy = make(N * R, 1), dh_n = make(s.B * R, 1), dc_n = make(s.B * s.H, 1);
   const double nan = NAN;
   std::vector<T> y(size_t(N * R), T(nan)), h_n(size_t(s.B * R), T(nan)), c_n(size_t(s.B * s.H), T(nan));
-  std::vector<T> reserve(size_t(Wide ? wide::reserve_size<T>(s.cell, N, s.H) : narrow::reserve_size<T>(s.cell, N, s.H)) + 1);
+  std::vector<T> reserve(
+      size_t(Wide ? wide::reserve_size<T>(s.cell, N, s.H) : narrow::reserve_size<T>(s.cell, N, s.H)) + 1);
   const Layer layer{s.T, s.B, s.I, s.H, s.P, sizes.data(), s.reverse, sizeof(T) == 8 ? DType::f64 : DType::f32, 1};
   const Weights w{w_ih.data(), w_hh.data(), b_ih.data(), b_hh.data(), s.P ? w_hr.data() : nullptr};
   const bool lstm = s.gates == 4;
-  const ForwardArgs f{layer, w, {x.data(), 0, s.I}, hx.data(), lstm ? cx.data() : nullptr, {y.data(), 0, R}, h_n.data(),
-                      lstm ? c_n.data() : nullptr, reserve.data()};
+  const ForwardArgs f{layer,
+                      w,
+                      {x.data(), 0, s.I},
+                      hx.data(),
+                      lstm ? cx.data() : nullptr,
+                      {y.data(), 0, R},
+                      h_n.data(),
+                      lstm ? c_n.data() : nullptr,
+                      reserve.data()};
   Wide ? wide::layer_forward<T>(s.cell, f) : narrow::layer_forward<T>(s.cell, f);
   std::vector<T> dx(x.size(), T(nan)), dhx(hx.size(), T(nan)), dcx(cx.size(), T(nan)), dw_ih(w_ih.size(), T(nan)),
       dw_hh(w_hh.size(), T(nan)), db_ih(b_ih.size(), T(nan)), db_hh(b_hh.size(), T(nan)), dw_hr(w_hr.size(), T(nan));
-  const BackwardArgs b{layer, w, f.x, f.hx, f.cx, f.y, reserve.data(), {dy.data(), 0, R}, dh_n.data(),
-                       lstm ? dc_n.data() : nullptr, {dx.data(), 0, s.I}, dhx.data(), lstm ? dcx.data() : nullptr,
-                       dw_ih.data(), dw_hh.data(), db_ih.data(), db_hh.data(), s.P ? dw_hr.data() : nullptr};
+  const BackwardArgs b{layer,
+                       w,
+                       f.x,
+                       f.hx,
+                       f.cx,
+                       f.y,
+                       reserve.data(),
+                       {dy.data(), 0, R},
+                       dh_n.data(),
+                       lstm ? dc_n.data() : nullptr,
+                       {dx.data(), 0, s.I},
+                       dhx.data(),
+                       lstm ? dcx.data() : nullptr,
+                       dw_ih.data(),
+                       dw_hh.data(),
+                       db_ih.data(),
+                       db_hh.data(),
+                       s.P ? dw_hr.data() : nullptr};
   Wide ? wide::layer_backward<T>(s.cell, b) : narrow::layer_backward<T>(s.cell, b);
   std::vector<double> all;
   for (auto* v : {&y, &h_n, &dx, &dhx, &dw_ih, &dw_hh, &db_ih, &db_hh}) all.insert(all.end(), v->begin(), v->end());
@@ -74,10 +97,12 @@ std::vector<double> run(const Shape& s) {
   return all;
 }
 
-void compare(const std::vector<double>& found, const std::vector<double>& true_values, double tolerance, const Shape& s) {
+void compare(const std::vector<double>& found, const std::vector<double>& true_values, double tolerance,
+             const Shape& s) {
   double worst = 0, largest = 1;
   for (double v : true_values) largest = std::max(largest, std::abs(v));
-  for (size_t i = 0; i < found.size(); ++i) worst = std::isnan(found[i]) ? INFINITY : std::max(worst, std::abs(found[i] - true_values[i]));
+  for (size_t i = 0; i < found.size(); ++i)
+    worst = std::isnan(found[i]) ? INFINITY : std::max(worst, std::abs(found[i] - true_values[i]));
   CHECK(worst <= tolerance * largest, "cell %d T %d B %d I %d H %d P %d: error %g of %g", s.cell, int(s.T), int(s.B),
         int(s.I), int(s.H), int(s.P), worst, largest);
 }
@@ -88,7 +113,8 @@ int main() {
     for (bool reverse : {false, true})
       for (int64_t P : {0, 5, 19}) {
         if (P && cell != 3) continue;
-        for (Shape s : {Shape{cell, gates[cell], 3, 1, 2, 20, P, false, reverse}, Shape{cell, gates[cell], 7, 13, 33, 37, P, true, reverse},
+        for (Shape s : {Shape{cell, gates[cell], 3, 1, 2, 20, P, false, reverse},
+                        Shape{cell, gates[cell], 7, 13, 33, 37, P, true, reverse},
                         Shape{cell, gates[cell], 20, 29, 17, 64, P, true, reverse}}) {
           const auto exact = run<double, false>(s);
           compare(run<double, true>(s), exact, 1e-12, s);

@@ -1,6 +1,5 @@
 """Names read, split and encoded, and the set that ships with the package."""
 
-# ruff: noqa: E402
 import random
 import unicodedata
 
@@ -11,7 +10,13 @@ pytest.importorskip("fastrnn.tasks", reason='needs pip install "fastrnn[tasks]"'
 
 from fastrnn.tasks.errors import UserError
 from fastrnn.tasks.names.data import (
-    BUILTIN, EDGE, UNKNOWN, Alphabet, Encoded, read_classes, split_names,
+    BUILTIN,
+    EDGE,
+    UNKNOWN,
+    Alphabet,
+    Encoded,
+    read_classes,
+    split_names,
 )  # fmt: skip
 
 
@@ -66,18 +71,19 @@ def test_a_bad_file_is_named_with_its_line(folder, content, says):
 def test_a_folder_must_exist_and_hold_two_classes(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         read_classes(str(tmp_path / "absent"))
-    with pytest.raises(UserError, match="0 CLASS.txt files"):
+    with pytest.raises(UserError, match=r"0 CLASS\.txt files"):
         read_classes(str(tmp_path))
     (tmp_path / "only.txt").write_text("a\nb\nc\n", "utf-8")
-    with pytest.raises(UserError, match="1 CLASS.txt files"):
+    with pytest.raises(UserError, match=r"1 CLASS\.txt files"):
         read_classes(str(tmp_path))
 
 
 def test_the_split_is_80_10_10_of_each_class_without_overlap():
     names = {"a": [f"a{i}" for i in range(100)], "b": [f"b{i}" for i in range(33)]}
     split = split_names(names)
-    assert [sum(label == 0 for _, label in part) for part in (split.train, split.valid, split.test)] == [80, 10, 10]
-    assert [sum(label == 1 for _, label in part) for part in (split.train, split.valid, split.test)] == [26, 3, 4]
+    parts = (split.train, split.valid, split.test)
+    assert [sum(label == 0 for _, label in part) for part in parts] == [80, 10, 10]
+    assert [sum(label == 1 for _, label in part) for part in parts] == [26, 3, 4]
     everything = split.train + split.valid + split.test
     assert sorted(everything) == sorted((n, k) for k, own in enumerate(names.values()) for n in own)
     expected = names["a"].copy()

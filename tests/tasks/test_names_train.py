@@ -1,6 +1,5 @@
 """Training of names: what is reported, the backends' equal curves, and resumption bit for bit."""
 
-# ruff: noqa: E402
 import json
 import math
 import os
@@ -13,6 +12,8 @@ import pytest
 import torch
 
 pytest.importorskip("fastrnn.tasks", reason='needs pip install "fastrnn[tasks]"', exc_type=ImportError)
+
+from small_names import TRAIN
 
 from fastrnn.tasks import training
 from fastrnn.tasks.batches import buckets
@@ -100,7 +101,8 @@ def test_the_backends_give_the_same_loss_curves(train, folder, tmp_path, cell):
         result = train(out, "--bidirectional", data=folder, cell=cell, backend=backend, epochs=3, layers=2)
         assert result.exit_code == 0, result.output
         report = metrics(out)
-        curves[backend] = [epoch["loss"] for which in ("classifier", "generator") for epoch in report[which]["epochs"]]
+        epochs = report["classifier"]["epochs"] + report["generator"]["epochs"]
+        curves[backend] = [epoch["loss"] for epoch in epochs]
     # fp32 rounding, grown over 18 steps; another seed moves these losses by parts in a hundred
     assert curves["fastrnn"] == pytest.approx(curves["torch"], rel=2e-6)
     assert curves["reference"] == pytest.approx(curves["torch"], rel=2e-6)
@@ -127,9 +129,9 @@ class Kill(BaseException):
 
 @pytest.mark.parametrize("step", [3, 8, 20, 35], ids=lambda step: f"step{step}")
 @pytest.mark.parametrize("how", ["killed", "ctrl-c"])
-def test_a_stopped_run_resumes_to_the_same_bits(train, folder, tmp_path, monkeypatch, how, step):
-    # 96 names, 16 a batch: 6 steps an epoch, 18 a model, so the steps lie in both models, within and between epochs
-    assert train(tmp_path / "whole", data=folder, epochs=3).exit_code == 0
+def test_a_stopped_run_resumes_to_the_same_bits(train, uninterrupted, tmp_path, monkeypatch, how, step):
+    # 96 names, 16 a batch: 6 steps an epoch, 18 a model: they lie in both models, within and between epochs
+    whole, folder = uninterrupted
     steps, update = [0], training.Recipe.update
 
     def interrupted(self, model, optimizer, loss):
@@ -148,21 +150,22 @@ def test_a_stopped_run_resumes_to_the_same_bits(train, folder, tmp_path, monkeyp
         result = train(tmp_path / "cut", data=folder, epochs=3)
         assert result.exit_code == 130
         assert f"fastrnn names train --resume --out {tmp_path / 'cut'}" in result.stderr
-        state = torch.load(tmp_path / "cut" / ("classifier.pt" if step <= 18 else "generator.pt"), weights_only=True)
+        file = "classifier.pt" if step <= 18 else "generator.pt"
+        state = torch.load(tmp_path / "cut" / file, weights_only=True)
         assert 6 * state["epoch"] + state["step"] == (step - 1) % 18 + 1, "saved at that very step"
     monkeypatch.undo()
     assert not (tmp_path / "cut" / "metrics.json").exists()
     torch.manual_seed(999)  # nothing of this process may matter
     result = train(tmp_path / "cut", "--resume")  # options given again are allowed while they are the same
     assert result.exit_code == 0, result.output
-    assert same(numbers(tmp_path / "cut"), numbers(tmp_path / "whole"))
+    assert same(numbers(tmp_path / "cut"), numbers(whole))
 
 
 def test_a_process_killed_by_the_system_resumes_to_the_same_bits(invoke, train, folder, tmp_path):
     out, options = tmp_path / "cut", {"data": folder, "epochs": 40}
     assert train(tmp_path / "whole", **options).exit_code == 0
-    command = [sys.executable, "-m", "fastrnn", "names", "train", "--out", str(out), "--data", str(folder)]
-    command += ["--epochs", "40", "--hidden", "8", "--embedding", "8", "--batch-size", "16", "--threads", "1"]
+    command = [sys.executable, "-m", "fastrnn", "names", "train", "--out", str(out), *TRAIN]
+    command += ["--data", str(folder), "--epochs", "40"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
     while not (out / "classifier.pt").exists():
@@ -188,7 +191,9 @@ def test_bits_per_character_of_a_model_that_knows_nothing(folder):
     torch.nn.init.zeros_(task.model.output.weight)
     torch.nn.init.zeros_(task.model.output.bias)
     symbols = len({character for name, _ in split.train for character in name}) + 2
-    assert task.scores(task.parts["test"])["bits_per_character"] == pytest.approx(math.log2(symbols), rel=1e-6)
+    assert task.scores(task.parts["test"])["bits_per_character"] == pytest.approx(
+        math.log2(symbols), rel=1e-6
+    )
 
 
 def test_the_generator_learns_each_next_character_and_the_end(folder):
@@ -204,7 +209,9 @@ def test_the_generator_learns_each_next_character_and_the_end(folder):
     assert (packed.data[first_rows, 1] == split.test[index[0]][1]).all()
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_state(folder, tmp_path, monkeypatch, refused):
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_what_was_good(
+    folder, tmp_path, monkeypatch, refused
+):
     losses = [0]
 
     def bad(self, batch, loss=ClassifierTask.loss):
@@ -212,8 +219,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_state(fol
         return loss(self, batch) * (1.0 if losses[0] < 8 else math.nan)
 
     monkeypatch.setattr(ClassifierTask, "loss", bad)
-    line = refused("names", "train", "--out", tmp_path / "run", "--data", folder, "--hidden", "8", "--no-compare",
-                   "--threads", "1", "--batch-size", "16")  # fmt: skip
+    line = refused("names", "train", "--out", tmp_path / "run", "--data", folder, *TRAIN)
     assert line == "Error: classifier: the loss of epoch 2 is nan: try a lower --lr"
     state = torch.load(tmp_path / "run" / "classifier.pt", weights_only=True)
     assert state["epoch"] == 1 and all(value.isfinite().all() for value in state["model"].values())

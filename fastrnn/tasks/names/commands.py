@@ -60,10 +60,9 @@ def _load(data: str) -> tuple[Split, dict[str, Any]]:
 def classify(run: Path, name: tuple[str, ...], top: int) -> None:
     """The likeliest classes of each NAME, by the model in RUN."""
     opened = Run.open(run, "names")
-    alphabet = predict.alphabet_of(opened)
+    model, alphabet = predict.load(opened, Classifier), predict.alphabet_of(opened)
     asked = [_checked(text, alphabet) for text in name]
-    probabilities = predict.classify(predict.load(opened, Classifier), alphabet, asked)
-    for text, row in zip(asked, probabilities, strict=True):
+    for text, row in zip(asked, predict.classify(model, alphabet, asked), strict=True):
         click.echo(text)
         shares, order = row.sort(descending=True)
         for share, klass in islice(zip(shares.tolist(), order.tolist(), strict=True), top):
@@ -84,12 +83,10 @@ def generate(run: Path, klass: str, number: int, start: str, temperature: float,
     classes = opened.config["classes"]
     if klass not in classes:
         raise UserError(f"unknown class {klass}: {run} knows {', '.join(classes)}")
-    alphabet = predict.alphabet_of(opened)
+    model, alphabet = predict.load(opened, Generator), predict.alphabet_of(opened)
     begun = _checked(start, alphabet) if start else ""
-    made = predict.generate(
-        predict.load(opened, Generator), alphabet, classes.index(klass),
-        start=begun, temperature=temperature, seed=seed,
-    )  # fmt: skip
+    number_of_class = classes.index(klass)
+    made = predict.generate(model, alphabet, number_of_class, start=begun, temperature=temperature, seed=seed)
     for name in islice(made, number):
         click.echo(name)
 
