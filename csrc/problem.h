@@ -63,7 +63,7 @@ struct BackwardArgs {
   const void* dh_n;     // (B, R) or null: zeros
   const void* dc_n;     // (B, H) or null: zeros
   // Each output may be null: then it is neither computed nor written.
-  Sequence dx;  // rows of I
+  void* dx;     // (N, I)
   void* dhx;    // (B, R)
   void* dcx;    // (B, H)
   void* dw_ih;  // (G*H, I)

@@ -1,5 +1,4 @@
-"""What the contract tests share: pairs of a torch.nn layer and ours with one state_dict, and their full
-comparison."""
+"""What the contract tests share: torch.nn's layer and ours with one state_dict, and their full comparison."""
 
 import copy
 from collections.abc import Callable
@@ -35,6 +34,11 @@ def both(kind: str, *args: Any, dtype: torch.dtype = torch.float64, ours: Any = 
     mine = getattr(ours, kind)(*args, dtype=dtype, **options)
     mine.load_state_dict(theirs.state_dict())
     return theirs, mine
+
+
+def rand(*shape: int, seed: int = 0) -> Tensor:
+    """Normal numbers in float64, the same in every run."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def initial(module: torch.nn.Module, batch: int | None, dtype: torch.dtype = torch.float64) -> Any:
@@ -81,14 +85,14 @@ def evaluate(module: torch.nn.Module, input: Any, hx: Any = None) -> dict[str, A
 
 
 def assert_same(found: dict[str, Any], expected: dict[str, Any], tolerance: float = 1e-12) -> None:
-    """Equal keys, shapes and dtypes, and values to `tolerance` relative to the largest one (at least to
-    1)."""
+    """Equal keys, shapes and dtypes, and values to `tolerance` times the largest of them, or 1 if that is less."""
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         if value is None:
             assert found[key] is None, key
             continue
-        scale = max(1.0, float(value.abs().max())) if value.numel() else 1.0
+        finite = value[value.isfinite()].abs()
+        scale = max(1.0, float(finite.max())) if finite.numel() else 1.0
         torch.testing.assert_close(
             found[key],
             value,
@@ -116,9 +120,10 @@ def error_of(call: Callable[[], Any]) -> tuple[type, str]:
 
 
 def assert_same_error(mine: Callable[[], Any], theirs: Callable[[], Any], kind: type, text: str) -> None:
-    """Ours raises `kind` with `text`, and so does torch.nn."""
+    """Ours raises `kind` with `text`, and so does torch.nn of the version that the texts were taken from."""
     assert error_of(mine) == (kind, text)
-    assert error_of(theirs) == (kind, text)
+    if torch.__version__ >= "2.13":
+        assert error_of(theirs) == (kind, text)
 
 
 def to_float64(module: torch.nn.Module) -> torch.nn.Module:

@@ -3,21 +3,20 @@ gradients."""
 
 import pytest
 import torch
-from helpers import LAYERS, assert_alike, assert_same, both, error_of, evaluate, initial, leaves, variants
+from helpers import LAYERS, assert_alike, assert_same, both, error_of, evaluate, initial, leaves, rand, variants
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
 
 
 def ragged(lengths, size=5, **options):
-    return pack_sequence([torch.randn(length, size).double() for length in lengths], **options)
+    return pack_sequence([rand(length, size, seed=i) for i, length in enumerate(lengths)], **options)
 
 
 @variants
 @pytest.mark.parametrize("stack", [{}, {"num_layers": 2, "bidirectional": True}], ids=["one", "deep bidirectional"])
 @pytest.mark.parametrize("lengths", [[5, 4, 4, 1], [3, 3], [1], [9, 1, 1]], ids=str)
 def test_sorted(kind, options, stack, lengths):
-    torch.manual_seed(0)
     assert_alike(kind, 5, 7, input=ragged(lengths), batch=len(lengths), **options, **stack)
 
 
@@ -29,7 +28,6 @@ def test_initial_states_default_to_zeros(kind, options):
 
 @variants
 def test_unsorted_permutes_hx_and_results(kind, options):
-    torch.manual_seed(0)
     packed = ragged([2, 5, 1, 4], enforce_sorted=False)
     assert_alike(kind, 5, 7, bidirectional=True, input=packed, batch=4, **options)
 
@@ -38,7 +36,7 @@ def test_unsorted_permutes_hx_and_results(kind, options):
 def test_packing_helpers_and_batch_first(kind):
     """batch_first concerns padded tensors only, before packing and after."""
     theirs, mine = both(kind, 5, 7, batch_first=True, bidirectional=True)
-    padded, lengths = torch.randn(3, 6, 5).double(), torch.tensor([2, 6, 3])
+    padded, lengths = rand(3, 6, 5), torch.tensor([2, 6, 3])
     packed = pack_padded_sequence(padded, lengths, batch_first=True, enforce_sorted=False)
     (mine_out, _), (their_out, _) = mine(packed), theirs(packed)
     for name in ("batch_sizes", "sorted_indices", "unsorted_indices"):
@@ -53,7 +51,7 @@ def test_packing_helpers_and_batch_first(kind):
 @variants
 def test_packed_equals_each_sequence_alone(kind, options):
     _, mine = both(kind, 5, 7, bidirectional=True, **options)
-    sequences = [torch.randn(length, 5).double() for length in (3, 6, 1)]
+    sequences = [rand(length, 5) for length in (3, 6, 1)]
     output, states = mine(pack_sequence(sequences, enforce_sorted=False))
     padded, _ = pad_packed_sequence(output)
     for i, sequence in enumerate(sequences):
@@ -79,8 +77,8 @@ def test_data_of_any_layout(kind):
     theirs, mine = both(kind, 5, 7)
     batch_sizes = torch.tensor([3, 2, 1])
     for data in (
-        torch.randn(6, 10).double()[:, ::2],
-        torch.randn(5, 6).double().t(),
+        rand(6, 10)[:, ::2],
+        rand(5, 6).t(),
         torch.ones(1, 5).double().expand(6, 5),
     ):
         packed = PackedSequence(data, batch_sizes)
@@ -100,7 +98,6 @@ def test_data_of_any_layout(kind):
 def test_any_ragged_batch(variant, lengths, sizes, num_layers, bidirectional, bias, with_hx):
     kind, proj_size = variant
     options = {"proj_size": proj_size} if proj_size else {}
-    torch.manual_seed(0)
     assert_alike(
         kind,
         *sizes,

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import LAYERS, assert_alike, assert_same, both, evaluate, initial, leaves, variants
+from helpers import LAYERS, assert_alike, assert_same, both, evaluate, initial, leaves, rand, variants
 
 STACKS = {
     "one": {},
@@ -16,13 +16,13 @@ STACKS = {
 @variants
 @pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
 def test_stacks(kind, options, stack):
-    assert_alike(kind, 5, 7, input=torch.randn(4, 3, 5).double(), batch=3, **options, **stack)
+    assert_alike(kind, 5, 7, input=rand(4, 3, 5), batch=3, **options, **stack)
 
 
 @variants
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_initial_states_default_to_zeros(kind, options, num_layers):
-    x = torch.randn(4, 3, 5).double()
+    x = rand(4, 3, 5)
     assert_alike(kind, 5, 7, num_layers, bidirectional=True, input=x, with_hx=False, **options)
 
 
@@ -32,39 +32,39 @@ def test_initial_states_default_to_zeros(kind, options, num_layers):
     [(1, 1, 1, 3), (1, 1, 129, 64), (2, 17, 3, 7), (63, 1, 7, 64), (63, 3, 4, 129), (2, 3, 64, 129)],
 )
 def test_sizes(kind, options, steps, batch, input_size, hidden_size):
-    x = torch.randn(steps, batch, input_size).double()
+    x = rand(steps, batch, input_size)
     assert_alike(kind, input_size, hidden_size, input=x, batch=batch, **options)
 
 
 @pytest.mark.parametrize("kind", LAYERS)
 def test_hidden_size_one(kind):
-    assert_alike(kind, 2, 1, 2, input=torch.randn(3, 2, 2).double(), batch=2)
+    assert_alike(kind, 2, 1, 2, input=rand(3, 2, 2), batch=2)
 
 
 @variants
 def test_batch_first(kind, options):
     options = {**options, "num_layers": 2, "bidirectional": True, "batch_first": True}
-    assert_alike(kind, 5, 7, input=torch.randn(3, 4, 5).double(), batch=3, **options)
+    assert_alike(kind, 5, 7, input=rand(3, 4, 5), batch=3, **options)
 
 
 @variants
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_unbatched(kind, options, batch_first):
     options = {**options, "num_layers": 2, "bidirectional": True, "batch_first": batch_first}
-    assert_alike(kind, 5, 7, input=torch.randn(4, 5).double(), batch=None, **options)
+    assert_alike(kind, 5, 7, input=rand(4, 5), batch=None, **options)
 
 
 def layouts():
     """The same (4, 3, 5) in memory of every kind that users make."""
-    wide = torch.randn(8, 6, 10).double()
+    wide = rand(8, 6, 10)
     return {
         "every second value": wide[::2, ::2, ::2],
-        "transposed": torch.randn(3, 4, 5).double().transpose(0, 1),
-        "features first": torch.randn(5, 4, 3).double().permute(1, 2, 0),
-        "one sequence for all": torch.randn(4, 1, 5).double().expand(4, 3, 5),
-        "one step for all": torch.randn(1, 3, 5).double().expand(4, 3, 5),
-        "one value for all": torch.randn(1, 1, 1).double().expand(4, 3, 5),
-        "offset": torch.randn(61).double()[1:].view(4, 3, 5),
+        "transposed": rand(3, 4, 5).transpose(0, 1),
+        "features first": rand(5, 4, 3).permute(1, 2, 0),
+        "one sequence for all": rand(4, 1, 5).expand(4, 3, 5),
+        "one step for all": rand(1, 3, 5).expand(4, 3, 5),
+        "one value for all": rand(1, 1, 1).expand(4, 3, 5),
+        "offset": rand(61)[1:].view(4, 3, 5),
     }
 
 
@@ -87,7 +87,7 @@ def test_any_memory_layout(kind, options, layout):
 @variants
 def test_initial_states_of_any_layout(kind, options):
     theirs, mine = both(kind, 5, 7, bidirectional=True, **options)
-    x = torch.randn(4, 3, 5).double()
+    x = rand(4, 3, 5)
     hx = initial(theirs, 3)
     for change in (lambda h: h[:, :1].expand_as(h), lambda h: h.transpose(0, 2).contiguous().transpose(0, 2)):
         changed = tuple(change(h) for h in leaves(hx))
@@ -108,7 +108,7 @@ def test_one_tensor_for_h_and_c():
 
 def test_lstm_takes_a_list_and_returns_a_tuple():
     theirs, mine = both("LSTM", 5, 7)
-    x, hx = torch.randn(4, 3, 5).double(), initial(theirs, 3)
+    x, hx = rand(4, 3, 5), initial(theirs, 3)
     _, states = mine(x, list(hx))
     assert type(states) is tuple
     assert_same(evaluate(mine, x, list(hx)), evaluate(theirs, x, tuple(hx)))
@@ -117,7 +117,7 @@ def test_lstm_takes_a_list_and_returns_a_tuple():
 @variants
 def test_results_are_laid_out_as_in_torch(kind, options):
     _, mine = both(kind, 5, 7, batch_first=True, **options)
-    y, h = mine(torch.randn(3, 4, 5).double())
+    y, h = mine(rand(3, 4, 5))
     assert y.transpose(0, 1).is_contiguous() and y._is_view()
     for state in leaves(h):
         assert state.untyped_storage().data_ptr() != y.untyped_storage().data_ptr()
@@ -129,7 +129,7 @@ def test_results_are_laid_out_as_in_torch(kind, options):
 def test_dropout_between_layers(kind, options, p):
     """The same mask as torch.nn's for a seed, so a training run can be compared step by step."""
     theirs, mine = both(kind, 5, 7, 3, dropout=p, bidirectional=True, **options)
-    x = torch.randn(4, 3, 5).double()
+    x = rand(4, 3, 5)
     results = []
     for module in (mine, theirs, mine):
         torch.manual_seed(5)
@@ -141,7 +141,7 @@ def test_dropout_between_layers(kind, options, p):
 
 def test_dropout_is_read_at_call_time_and_only_in_training():
     theirs, mine = both("GRU", 5, 7, 2)
-    x = torch.randn(4, 3, 5).double()
+    x = rand(4, 3, 5)
     plain = mine(x)[0]
     mine.dropout = theirs.dropout = 0.5
     results = []
@@ -155,14 +155,14 @@ def test_dropout_is_read_at_call_time_and_only_in_training():
 
 def test_no_dropout_after_the_last_layer():
     _, mine = both("GRU", 5, 7, 2, dropout=1.0)
-    assert (mine(torch.randn(4, 3, 5).double())[0] != 0).all()
+    assert (mine(rand(4, 3, 5))[0] != 0).all()
 
 
 @variants
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_nan_and_inf_propagate(kind, options, bad):
     theirs, mine = both(kind, 5, 7, **options)
-    x = torch.randn(4, 3, 5).double()
+    x = rand(4, 3, 5)
     x[1, 1, 2] = bad
     hx = initial(theirs, 3)
     leaves(hx)[0][0, 2, 1] = bad
@@ -190,4 +190,4 @@ def test_batch_of_none_with_projection():
 
 @variants
 def test_large_batch_of_short_sequences(kind, options):
-    assert_alike(kind, 3, 5, input=torch.randn(2, 300, 3).double(), batch=300, **options)
+    assert_alike(kind, 3, 5, input=rand(2, 300, 3), batch=300, **options)

@@ -75,15 +75,14 @@ class Backward {
   void prepare(const Member& m) const {
     int64_t a, b;
     m.share(RB_, 1, a, b);
-    for (int64_t p = a; p < b; ++p)
-      pack_columns<T>(w_hh_ + p * depth_ * W2, l_.dtype, depth_, R_, p * W2, [&](int64_t k) {
-        return at(f_.w.w_hh, l_.dtype, (Cell::gate_of_h(int(k / l_.H)) * l_.H + k % l_.H) * R_);
-      });
+    for (int64_t k = 0; k < depth_; ++k) {
+      const int64_t row = Cell::gate_of_h(int(k / l_.H)) * l_.H + k % l_.H;
+      pack_row(w_hh_, depth_, k, at(f_.w.w_hh, l_.dtype, row * R_), l_.dtype, R_, a, b);
+    }
     if (l_.P) {
       m.share(blocks2(l_.H), 1, a, b);
-      for (int64_t p = a; p < b; ++p)
-        pack_columns<T>(w_hr_ + p * l_.P * W2, l_.dtype, l_.P, l_.H, p * W2,
-                        [&](int64_t k) { return at(f_.w.w_hr, l_.dtype, k * l_.H); });
+      for (int64_t k = 0; k < l_.P; ++k)
+        pack_row(w_hr_, l_.P, k, at(f_.w.w_hr, l_.dtype, k * l_.H), l_.dtype, l_.H, a, b);
     }
     m.share(l_.B, 1, a, b);
     initial(carry_h_, f_.dh_n, R_, a, b);

@@ -105,7 +105,7 @@ void backward(int cell, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, A
                           {pointer(dy), dy_step, dy_row},
                           pointer(dh_n),
                           pointer(dc_n),
-                          {pointer(dx), B * I, I},
+                          pointer(dx),
                           pointer(dhx),
                           pointer(dcx),
                           pointer(dw_ih),

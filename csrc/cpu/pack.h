@@ -63,18 +63,18 @@ inline void pack_gates(T* dst, const void* src, DType d, int64_t H, int64_t K, i
     }
 }
 
-// One panel of 2 vectors: dst [k][2L] = columns [column, column + 2L) of the rows row(k), k < K, of `columns` columns.
-// row(k) gives the row's address or null for a row of zeros.
-template <class T, class Row>
-inline void pack_columns(T* dst, DType d, int64_t K, int64_t columns, int64_t column, Row&& row) {
+// Panels of 2 vectors: row `src` (or zeros, if null) of `columns` values becomes row k of the panels [first, last), each
+// (K, 2L) at dst + panel * K * 2L. A row is read in one go, whatever the number of panels.
+template <class T>
+FASTRNN_INLINE void pack_row(T* dst, int64_t K, int64_t k, const void* src, DType d, int64_t columns, int64_t first,
+                             int64_t last) {
   constexpr int L = kLanes<T>;
-  for (int64_t k = 0; k < K; ++k) {
-    const void* src = row(k);
+  for (int64_t p = first; p < last; ++p)
     for (int v = 0; v < 2; ++v) {
-      const int64_t c = column + v * L;
-      store(dst + (2 * k + v) * L, src && c < columns ? load_lanes<T>(at(src, d, c), d, columns - c) : Vec<T>{});
+      const int64_t c = (2 * p + v) * L;
+      store(dst + ((p * K + k) * 2 + v) * L,
+            src && c < columns ? load_lanes<T>(at(src, d, c), d, columns - c) : Vec<T>{});
     }
-  }
 }
 
 }  // namespace FASTRNN_ISA

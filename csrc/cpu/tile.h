@@ -96,7 +96,7 @@ inline void tile(int rows, int64_t K, const T* a, int64_t row_stride, int64_t k_
 // runs over many hundred terms: sums of slices round less.
 template <class T, int NV>
 inline void panel_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* panel, const T* bias,
-                          T* out) {
+                          T* out, int64_t out_stride = NV * kLanes<T>) {
   constexpr int64_t width = NV * kLanes<T>;
   constexpr int64_t cached = 16384 / (width * int64_t(sizeof(T))), slice = cached < 128 ? cached : 128;
   constexpr int MR = kTileRows<NV>;
@@ -107,9 +107,9 @@ inline void panel_product(int64_t rows, int64_t K, const T* a, int64_t row_strid
     const int64_t depth = K - k <= slice + slice / 2 ? K - k : slice;
     for (int64_t i = 0; i < tiles; ++i) {
       const int64_t r = rows * i / tiles, m = rows * (i + 1) / tiles - r;
-      T* o = out + r * width;
-      tile<T, NV>(int(m), depth, a + r * row_stride + k, row_stride, 1, panel + k * width, k ? o : bias, k ? width : 0,
-                  o, width);
+      T* o = out + r * out_stride;
+      tile<T, NV>(int(m), depth, a + r * row_stride + k, row_stride, 1, panel + k * width, k ? o : bias,
+                  k ? out_stride : 0, o, out_stride);
     }
     k += depth;
   } while (k < K);

@@ -50,7 +50,7 @@ class WeightGrads {
         native_(l_.dtype == kNative<T>) {
     const int64_t IB = blocks(l_.I);
     pack_ = ws.take<T>(threads * chunk * pack_width());
-    if (f.dx.data) w_ih_ = ws.take<T>(IB * G * l_.H * W2);
+    if (f.dx) w_ih_ = ws.take<T>(IB * G * l_.H * W2);
     if (f.dw_ih) {
       x_ = ws.take<T>(IB * chunk * W2);
       dw_ih_ = native_ ? static_cast<T*>(f.dw_ih) : ws.take<T>(G * l_.H * l_.I);
@@ -70,10 +70,10 @@ class WeightGrads {
     int64_t a, b;
     if (w_ih_) {
       m.share(blocks(l_.I), 1, a, b);
-      for (int64_t p = a; p < b; ++p)
-        pack_columns<T>(w_ih_ + p * G * l_.H * W2, l_.dtype, G * l_.H, l_.I, p * W2, [&](int64_t k) {
-          return at(f_.w.w_ih, l_.dtype, (Cell::gate_of_x(int(k / l_.H)) * l_.H + k % l_.H) * l_.I);
-        });
+      for (int64_t k = 0; k < G * l_.H; ++k) {
+        const int64_t row = Cell::gate_of_x(int(k / l_.H)) * l_.H + k % l_.H;
+        pack_row(w_ih_, G * l_.H, k, at(f_.w.w_ih, l_.dtype, row * l_.I), l_.dtype, l_.I, a, b);
+      }
     }
     if (db_) {
       m.share(width_, 1, a, b);
@@ -143,41 +143,35 @@ class WeightGrads {
     }
     if (m_) {
       m.share(blocks(l_.H), 1, a, b);
-      for (int64_t p = a; p < b; ++p)
-        pack_columns<T>(m_ + p * c.rows * W2, kNative<T>, c.rows, l_.H, p * W2,
-                        [&](int64_t k) { return static_cast<const void*>(hidden + k * l_.H); });
+      for (int64_t k = 0; k < c.rows; ++k) pack_row(m_, c.rows, k, hidden + k * l_.H, kNative<T>, l_.H, a, b);
     }
   }
 
   template <class Row>
   void pack_rows(T* dst, const Chunk& c, int64_t columns, int64_t a, int64_t b, Row&& row) const {
-    for (int64_t p = a; p < b; ++p) {
-      T* d = dst + p * c.rows * W2;
-      for (int64_t t = c.first; t < c.last; ++t) {
-        const int64_t batch = steps_.batch(t);
-        pack_columns<T>(d, l_.dtype, batch, columns, p * W2, [&](int64_t r) { return row(t, r); });
-        d += batch * W2;
-      }
-    }
+    int64_t k = 0;
+    for (int64_t t = c.first; t < c.last; ++t)
+      for (int64_t r = 0; r < steps_.batch(t); ++r, ++k) pack_row(dst, c.rows, k, row(t, r), l_.dtype, columns, a, b);
   }
 
+  // dx's rows lie at one distance: it is allocated for this.
   void add_dx(const Member& m, const Chunk& c, const T* dg, T* scratch) const {
     int64_t a, b;
     m.share(c.rows, kTileRows<2>, a, b);
     if (a == b) return;
+    const T* left = dg + a * width_ + Cell::kGradX * l_.H;
+    void* out = at(f_.dx, l_.dtype, (c.begin + a) * l_.I);
     for (int64_t p = 0; p < blocks(l_.I); ++p) {
-      panel_product<T, 2>(b - a, G * l_.H, dg + a * width_ + Cell::kGradX * l_.H, width_, w_ih_ + p * G * l_.H * W2,
-                          (const T*)nullptr, scratch);
-      int64_t t = c.first;
-      for (int64_t k = a; k < b; ++k) {
-        while (steps_.offset(t) + steps_.batch(t) <= c.begin + k) ++t;
-        void* out = steps_.row_out(f_.dx, t, c.begin + k - steps_.offset(t));
-        for (int v = 0; v < 2; ++v) {
-          const int64_t column = p * W2 + v * L;
-          if (column < l_.I)
-            store_lanes<T>(at(out, l_.dtype, column), load(scratch + (k - a) * W2 + v * L), l_.dtype, l_.I - column);
-        }
+      const T* panel = w_ih_ + p * G * l_.H * W2;
+      const int64_t n = std::min(l_.I - p * W2, W2);
+      if (native_ && n == W2) {
+        panel_product<T, 2>(b - a, G * l_.H, left, width_, panel, (const T*)nullptr, static_cast<T*>(out) + p * W2,
+                            l_.I);
+        continue;
       }
+      panel_product<T, 2>(b - a, G * l_.H, left, width_, panel, (const T*)nullptr, scratch);
+      for (int64_t k = 0; k < b - a; ++k)
+        store_row(at(out, l_.dtype, k * l_.I + p * W2), scratch + k * W2, l_.dtype, n);
     }
   }
 

@@ -9,9 +9,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 __all__ = ["buckets", "pack", "rows"]
 
 
-def buckets(
-    lengths: Tensor, size: int, generator: torch.Generator | None = None, pool: int = 32
-) -> list[Tensor]:
+def buckets(lengths: Tensor, size: int, generator: torch.Generator | None = None, pool: int = 32) -> list[Tensor]:
     """Batches of at most `size` example numbers, each sorted by length, longest first.
 
     `lengths` is (N,) int64 on the CPU. With a generator the examples are shuffled, examples of like length

@@ -40,9 +40,7 @@ class Command(click.Command):
             raise _Failure(str(error)) from error
 
 
-def train_options(
-    *, epochs: int, batch_size: int, lr: float, hidden: int, layers: int = 1
-) -> Callable[[F], F]:
+def train_options(*, epochs: int, batch_size: int, lr: float, hidden: int, layers: int = 1) -> Callable[[F], F]:
     """The options of every `train`, with a task's defaults."""
     options = [
         click.option("--cell", type=click.Choice(list(CELLS)), default="gru", help="The recurrent cell."),
@@ -105,9 +103,7 @@ def begin(
             given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
             if given and value != own[name]:
                 flag = f"--{name.replace('_', '-')}"
-                raise UserError(
-                    f"{out} was begun with {flag} {own[name]}: leave {flag} out, or use a new folder"
-                )
+                raise UserError(f"{out} was begun with {flag} {own[name]}: leave {flag} out, or use a new folder")
         data, description = load(own["data"])
         if description["fingerprint"] != run.config["fingerprint"]:
             raise UserError(f"--data {own['data']} changed since {out} was begun: train into a new folder")

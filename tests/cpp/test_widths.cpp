@@ -80,7 +80,7 @@ std::vector<double> run(const Shape& s) {
                        {dy.data(), 0, R},
                        dh_n.data(),
                        lstm ? dc_n.data() : nullptr,
-                       {dx.data(), 0, s.I},
+                       dx.data(),
                        dhx.data(),
                        lstm ? dcx.data() : nullptr,
                        dw_ih.data(),

@@ -101,7 +101,5 @@ def real_names():
     beside = Path(__file__).parents[3] / "shared" / "data"
     place = Path(os.environ.get("FASTRNN_DATA", beside)) / "names"
     if not place.is_dir():
-        pytest.skip(
-            f"no names data: set FASTRNN_DATA to a folder that holds names/*.txt (looked for {place})"
-        )
+        pytest.skip(f"no names data: set FASTRNN_DATA to a folder that holds names/*.txt (looked for {place})")
     return place

@@ -32,9 +32,7 @@ def test_batches_follow_the_seed_and_hold_like_lengths():
     assert make(3) == make(3) != make(4)
     assert {frozenset(batch) for batch in make(3)} != {frozenset(batch) for batch in make(4)}
     spread = max(int(LENGTHS[batch].max() - LENGTHS[batch].min()) for batch in make(3))
-    assert (
-        spread <= 2
-    )  # 203 names of 11 lengths in batches of 16; drawn at random the spread would be about 10
+    assert spread <= 2  # 203 names of 11 lengths in batches of 16; drawn at random the spread would be about 10
 
 
 def test_pack_and_rows_keep_each_example():

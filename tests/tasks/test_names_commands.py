@@ -12,7 +12,7 @@ pytest.importorskip("fastrnn.tasks", reason='needs pip install "fastrnn[tasks]"'
 from small_names import LETTERS
 
 from fastrnn.tasks.names import predict
-from fastrnn.tasks.names.data import EDGE
+from fastrnn.tasks.names.data import EDGE, UNKNOWN
 from fastrnn.tasks.names.models import Classifier, Generator
 from fastrnn.tasks.run import Run
 
@@ -107,6 +107,19 @@ def test_stepping_equals_the_whole_sequence(run):
         columns = torch.tensor([[character, 1] for character in characters])
         whole = model(torch.nn.utils.rnn.pack_sequence([columns]))
     torch.testing.assert_close(torch.stack(stepped), whole, rtol=1e-5, atol=1e-5)
+
+
+def test_generating_feeds_each_character_and_the_state_back(run):
+    """Greedily, every next character is the likeliest after all before it, run as one sequence."""
+    opened = Run.open(run, "names")
+    model, alphabet = predict.load(opened, Generator), predict.alphabet_of(opened)
+    for klass in range(3):
+        name = next(predict.generate(model, alphabet, klass, temperature=0))
+        characters = [EDGE, *alphabet.encode(name)]
+        with torch.no_grad():
+            logits = model(torch.nn.utils.rnn.pack_sequence([torch.tensor([[c, klass] for c in characters])]))
+        logits[:, UNKNOWN] = logits[0, EDGE] = -torch.inf
+        assert logits.argmax(1).tolist() == [*characters[1:], EDGE]
 
 
 def test_a_run_can_be_used_wherever_it_is_moved(invoke, run, tmp_path):

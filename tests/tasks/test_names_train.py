@@ -10,13 +10,14 @@ import time
 
 import pytest
 import torch
+from torch.nn.utils.rnn import pad_packed_sequence
 
 pytest.importorskip("fastrnn.tasks", reason='needs pip install "fastrnn[tasks]"', exc_type=ImportError)
 
 from small_names import TRAIN
 
 from fastrnn.tasks import training
-from fastrnn.tasks.batches import buckets
+from fastrnn.tasks.batches import buckets, rows
 from fastrnn.tasks.names.data import Alphabet, Encoded, read_classes, split_names
 from fastrnn.tasks.names.objectives import ClassifierTask, GeneratorTask
 from fastrnn.tasks.names.train import build, describe
@@ -91,6 +92,34 @@ def test_the_best_epoch_is_the_one_kept(trained, folder):
     task.model = build("generator", json.loads((run / "config.json").read_text("utf-8"))).eval()
     task.model.load_state_dict(torch.load(run / "generator.pt", weights_only=True)["best"])
     assert task.validate()["bits_per_character"] == pytest.approx(min(scores), rel=1e-6)
+
+
+def test_the_test_names_are_judged_by_the_best_epoch(train, folder, tmp_path, monkeypatch):
+    bits = iter([3.0, 1.0, 2.0])
+    monkeypatch.setattr(GeneratorTask, "validate", lambda self: {"bits_per_character": next(bits)})
+    assert train(tmp_path / "run", data=folder, epochs=3, models="generator").exit_code == 0
+    state = torch.load(tmp_path / "run" / "generator.pt", weights_only=True)
+    task, _ = prepared(folder, "generator")
+    task.model = build("generator", json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))).eval()
+    scores = {}
+    for which in ("best", "model"):  # the second epoch's parameters, and the last one's
+        task.model.load_state_dict(state[which])
+        scores[which] = task.scores(task.parts["test"])["bits_per_character"]
+    assert metrics(tmp_path / "run")["generator"]["best_epoch"] == 2
+    assert metrics(tmp_path / "run")["quality"]["bits_per_character"] == scores["best"] != scores["model"]
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_the_classifier_reads_the_last_state_of_the_top_layer(folder, cell):
+    options = {**OPTIONS, "cell": cell, "layers": 2, "bidirectional": True}
+    task, split = prepared(folder, "classifier")
+    model = build("classifier", describe(split) | {"options": options}).eval()
+    names, _ = task.batch(task.parts["test"], buckets(task.parts["test"].lengths, 5)[0])
+    with torch.no_grad():
+        top, lengths = pad_packed_sequence(model.rnn(rows(names, model.embedding(names.data)))[0])
+        ahead = top[lengths - 1, torch.arange(5), :8]  # where each name ends
+        back = top[0, :, 8:]  # where reading backwards ends
+        assert torch.equal(model(names), model.output(torch.cat([ahead, back], 1)))
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
@@ -191,9 +220,7 @@ def test_bits_per_character_of_a_model_that_knows_nothing(folder):
     torch.nn.init.zeros_(task.model.output.weight)
     torch.nn.init.zeros_(task.model.output.bias)
     symbols = len({character for name, _ in split.train for character in name}) + 2
-    assert task.scores(task.parts["test"])["bits_per_character"] == pytest.approx(
-        math.log2(symbols), rel=1e-6
-    )
+    assert task.scores(task.parts["test"])["bits_per_character"] == pytest.approx(math.log2(symbols), rel=1e-6)
 
 
 def test_the_generator_learns_each_next_character_and_the_end(folder):
@@ -209,9 +236,7 @@ def test_the_generator_learns_each_next_character_and_the_end(folder):
     assert (packed.data[first_rows, 1] == split.test[index[0]][1]).all()
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_keeps_what_was_good(
-    folder, tmp_path, monkeypatch, refused
-):
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_what_was_good(folder, tmp_path, monkeypatch, refused):
     losses = [0]
 
     def bad(self, batch, loss=ClassifierTask.loss):

@@ -57,9 +57,7 @@ def test_a_full_disk_loses_nothing_saved_before(run, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(
-        UserError, match=r"cannot write .*model\.pt: No space left on device; what was saved before"
-    ):
+    with pytest.raises(UserError, match=r"cannot write .*model\.pt: No space left on device; what was saved before"):
         run.write_state("model.pt", {**STATE, "epoch": 4})
     assert file.read_bytes() == before
     assert [f.name for f in run.path.iterdir() if f.name.endswith(".tmp")] == []

@@ -61,9 +61,7 @@ def _read_names(file: Path) -> list[str]:
     except UnicodeDecodeError as error:
         number = raw[: error.start].count(b"\n") + 1
         hint = "a binary file?" if b"\0" in raw else "convert it, e.g. iconv -f latin1 -t utf-8"
-        raise UserError(
-            f"{file}, line {number}: not UTF-8 (byte 0x{raw[error.start]:02x}): {hint}"
-        ) from error
+        raise UserError(f"{file}, line {number}: not UTF-8 (byte 0x{raw[error.start]:02x}): {hint}") from error
     names: dict[str, None] = {}
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
         name = normalise(line)

@@ -90,9 +90,7 @@ class GeneratorTask(_NamesTask):
 
     @torch.no_grad()
     def scores(self, part: Encoded) -> dict[str, float]:
-        nats = sum(
-            F.cross_entropy(self.model(x), y, reduction="sum").item() for x, y in self.evaluation(part)
-        )
+        nats = sum(F.cross_entropy(self.model(x), y, reduction="sum").item() for x, y in self.evaluation(part))
         return {"bits_per_character": nats / math.log(2) / int((part.lengths + 1).sum())}
 
 

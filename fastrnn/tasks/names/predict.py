@@ -25,9 +25,7 @@ def load(run: Run, kind: type[M]) -> M:
     file = f"{kind.name}.pt"
     state = run.read_state(file)
     if state is None or state["best"] is None:
-        raise UserError(
-            f"{run.path} holds no trained {kind.name}: train one with --models both or {kind.name}"
-        )
+        raise UserError(f"{run.path} holds no trained {kind.name}: train one with --models both or {kind.name}")
     model = build(kind.name, run.config)
     assert isinstance(model, kind)
     try:
