@@ -50,8 +50,7 @@ def check_layer_arguments(
     """Raise torch.nn's TypeError or ValueError for a layer's arguments of a wrong type or out of range."""
     if not isinstance(dropout, Real) or isinstance(dropout, bool) or not 0 <= float(dropout) <= 1:
         raise ValueError(
-            "dropout should be a number in range [0, 1] "
-            "representing the probability of an element being zeroed"
+            "dropout should be a number in range [0, 1] representing the probability of an element being zeroed"
         )
     for name, flag in (("bias", bias), ("batch_first", batch_first)):
         if not isinstance(flag, bool):
@@ -198,9 +197,7 @@ def check_rank(name: str, x: Tensor, states: tuple[Tensor, ...], packed: bool) -
         if state.dim() != ndim:
             form = "batched 3-D" if ndim == 3 else "unbatched 2-D"
             if len(states) == 1:
-                raise RuntimeError(
-                    f"For {form} input, hx should also be {ndim}-D but got {state.dim()}-D tensor"
-                )
+                raise RuntimeError(f"For {form} input, hx should also be {ndim}-D but got {state.dim()}-D tensor")
             raise RuntimeError(
                 f"For {form} input, hx and cx should also be {ndim}-D but got "
                 f"({states[0].dim()}-D, {states[1].dim()}-D) tensors"
@@ -230,9 +227,7 @@ def _refuse_state(label: str, state: Tensor, x: Tensor) -> NoReturn:
     )
 
 
-def check_packed(
-    rows: int, batch_sizes: Tensor, sorted_indices: Tensor | None, unsorted_indices: Tensor | None
-) -> int:
+def check_packed(rows: int, batch_sizes: Tensor, sorted_indices: Tensor | None, unsorted_indices: Tensor | None) -> int:
     """Check that a PackedSequence's parts fit one another; return its number of sequences."""
     if batch_sizes.dtype is not torch.int64 or batch_sizes.device.type != "cpu" or batch_sizes.dim() != 1:
         raise ValueError(
@@ -271,16 +266,10 @@ def check_step(name: str, x: Tensor, states: tuple[Tensor, ...], input_size: int
         raise RuntimeError(f"input has inconsistent input_size: got {x.shape[-1]} expected {input_size}")
     for i, state in enumerate(states):
         if state.dim() != ndim:
-            raise RuntimeError(
-                f"For {ndim}-D input, hidden{i} should also be {ndim}-D but got {state.dim()}-D tensor"
-            )
+            raise RuntimeError(f"For {ndim}-D input, hidden{i} should also be {ndim}-D but got {state.dim()}-D tensor")
         if ndim == 2 and state.shape[0] != x.shape[0]:
-            raise RuntimeError(
-                f"Input batch size {x.shape[0]} doesn't match hidden{i} batch size {state.shape[0]}"
-            )
+            raise RuntimeError(f"Input batch size {x.shape[0]} doesn't match hidden{i} batch size {state.shape[0]}")
         if state.shape[-1] != hidden_size:
-            raise RuntimeError(
-                f"hidden{i} has inconsistent hidden_size: got {state.shape[-1]}, expected {hidden_size}"
-            )
+            raise RuntimeError(f"hidden{i} has inconsistent hidden_size: got {state.shape[-1]}, expected {hidden_size}")
         if state.dtype is not x.dtype or state.device != x.device:
             _refuse_state(f"hidden{i}", state, x)

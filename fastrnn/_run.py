@@ -43,33 +43,31 @@ def run_layers(
     checks.check_rank(name, x, states, packed)
     checks.check_weights(name, weights, checks.weight_shapes(stack), lambda: checks.weight_names(stack))
     checks.check_input(name, x, weights[0])
-    if x.shape[-1] != stack.input_size:
-        raise RuntimeError(
-            f"input.size(-1) must be equal to input_size. Expected {stack.input_size}, got {x.shape[-1]}"
-        )
-    single = False
+    shape = x.shape
+    if shape[-1] != stack.input_size:
+        raise RuntimeError(f"input.size(-1) must be equal to input_size. Expected {stack.input_size}, got {shape[-1]}")
+    steps = shape[0]  # or rows
+    single = not packed and len(shape) == 2
     if packed:
-        batch = checks.check_packed(x.shape[0], batch_sizes, sorted_indices, unsorted_indices)
+        batch = checks.check_packed(steps, batch_sizes, sorted_indices, unsorted_indices)
+    elif single:
+        x, batch = x.unsqueeze(1), 1
+        states = tuple(state.unsqueeze(1) for state in states)
+    elif stack.batch_first:
+        x, steps, batch = x.transpose(0, 1), shape[1], shape[0]
     else:
-        single = x.dim() == 2
-        if single:
-            x = x.unsqueeze(1)
-            states = tuple(state.unsqueeze(1) for state in states)
-        elif stack.batch_first:
-            x = x.transpose(0, 1)
-        batch = x.shape[1]
+        batch = shape[1]
     blocks, out_size = stack.num_layers * stack.directions, stack.proj_size or stack.hidden_size
     shapes = (blocks, batch, out_size), (blocks, batch, stack.hidden_size)
     if states:
         checks.check_states(x, states, shapes)
         if sorted_indices is not None:
             states = tuple(state.index_select(1, sorted_indices) for state in states)
-    if x.shape[0] == 0:
+    if steps == 0:
         raise RuntimeError(checks.EMPTY_SEQUENCE)
 
     if batch == 0:
-        y_shape = (x.shape[0], 0, out_size * stack.directions)
-        y, *finals = _empty_results((x, *states, *weights), y_shape, *shapes)
+        y, *finals = _empty_results((x, *states, *weights), (steps, 0, out_size * stack.directions), *shapes)
     else:
         y, finals = _layers(stack, x, states, weights, batch_sizes, layer)
     output: Tensor | PackedSequence = y
@@ -151,9 +149,7 @@ def run_step(cell: str, x: Any, hx: Any, weights: Sequence[Any]) -> list[Tensor]
     bias = b_ih is not None or b_hh is not None
     given = weights if bias else weights[:2]
     shapes = checks.weight_shapes(Stack(cell, input_size, hidden_size, 0, 1, bias, False, 0.0, False, False))
-    checks.check_weights(
-        name, given, shapes, lambda: ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: len(given)]
-    )
+    checks.check_weights(name, given, shapes, lambda: ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: len(given)])
     checks.check_input(name, x, w_ih)
     checks.check_step(name, x, states, input_size, hidden_size)
     single = x.dim() == 1
@@ -170,9 +166,7 @@ def run_step(cell: str, x: Any, hx: Any, weights: Sequence[Any]) -> list[Tensor]
 
 def sizes_of(name: str, cell: str, weights: Sequence[Any]) -> tuple[int, int]:
     """input_size and hidden_size, read off weight_ih and weight_hh."""
-    if len(weights) < 2 or not all(
-        isinstance(weight, Tensor) and weight.dim() == 2 for weight in weights[:2]
-    ):
+    if len(weights) < 2 or not all(isinstance(weight, Tensor) and weight.dim() == 2 for weight in weights[:2]):
         raise TypeError(
             f"{name}: weights should begin with the matrices weight_ih (G*H, I) and weight_hh (G*H, H), "
             f"G = {checks.GATES[cell]}"

@@ -86,9 +86,7 @@ def _replacement(old: torch.nn.Module, table: dict[type, type]) -> torch.nn.Modu
         # A parametrized module has a class of its own, a subclass of the layer's with a property for each
         # weight. The new one gets a class with the same body.
         base = table.get(type(old).__bases__[0])
-        body = {
-            key: value for key, value in vars(type(old)).items() if key not in ("__dict__", "__weakref__")
-        }
+        body = {key: value for key, value in vars(type(old)).items() if key not in ("__dict__", "__weakref__")}
         cls = base and type(type(old).__name__, (base,), body)
     if cls is None:
         return None

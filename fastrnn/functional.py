@@ -50,9 +50,7 @@ def rnn_tanh(
     bidirectional: bool = False,
 ) -> tuple[Any, Tensor]:
     """Elman layers with tanh (Elman 1990). Returns output, h_n. Shapes, dtypes, errors: module's head."""
-    return _run(
-        "rnn_tanh", input, hx, weights, num_layers, bias, batch_first, dropout, training, bidirectional
-    )
+    return _run("rnn_tanh", input, hx, weights, num_layers, bias, batch_first, dropout, training, bidirectional)
 
 
 def rnn_relu(
@@ -67,9 +65,7 @@ def rnn_relu(
     bidirectional: bool = False,
 ) -> tuple[Any, Tensor]:
     """Elman layers with ReLU (Elman 1990). Returns output, h_n. Shapes, dtypes, errors: module's head."""
-    return _run(
-        "rnn_relu", input, hx, weights, num_layers, bias, batch_first, dropout, training, bidirectional
-    )
+    return _run("rnn_relu", input, hx, weights, num_layers, bias, batch_first, dropout, training, bidirectional)
 
 
 def gru(

@@ -31,9 +31,7 @@ def current_weights(module: torch.nn.Module, names: Sequence[str]) -> list[Any]:
 class _Recurrent(torch.nn.RNNBase):
     """What the three layers share."""
 
-    recurrent_layer = staticmethod(
-        autograd.recurrent_layer
-    )  # one layer in one direction; `reference` has its own
+    recurrent_layer = staticmethod(autograd.recurrent_layer)  # one layer in one direction; `reference` has its own
 
     def __init__(
         self,
@@ -49,9 +47,7 @@ class _Recurrent(torch.nn.RNNBase):
         device: Any,
         dtype: torch.dtype | None,
     ) -> None:
-        _checks.check_layer_arguments(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, proj_size
-        )
+        _checks.check_layer_arguments(input_size, hidden_size, num_layers, bias, batch_first, dropout, proj_size)
         if dropout > 0 and num_layers == 1:
             warnings.warn(
                 "dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects "
@@ -60,9 +56,7 @@ class _Recurrent(torch.nn.RNNBase):
             )
         # dropout is set afterwards, so that the base class does not warn again and from a line of ours
         sizes = (input_size, hidden_size, num_layers)
-        super().__init__(
-            mode, *sizes, bias, batch_first, 0.0, bidirectional, proj_size, device=device, dtype=dtype
-        )
+        super().__init__(mode, *sizes, bias, batch_first, 0.0, bidirectional, proj_size, device=device, dtype=dtype)
         self.dropout = float(dropout)
 
     def flatten_parameters(self) -> None:

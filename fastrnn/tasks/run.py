@@ -112,7 +112,7 @@ class Run:
     def write_state(self, name: str, state: dict[str, Any]) -> Path:
         """A checkpoint. `state` holds tensors, numbers, strings, lists and dicts of them, nothing else."""
         buffer = io.BytesIO()  # a full disk is then an OSError, not whatever the archive writer makes of it
-        torch.save(state, buffer)
+        torch.save({"format": FORMAT, **state}, buffer)
         return self.write_bytes(name, buffer.getvalue())
 
     def read_state(self, name: str, device: torch.device | str = "cpu") -> dict[str, Any] | None:
@@ -121,9 +121,16 @@ class Run:
         if not file.exists():
             return None
         try:
-            return torch.load(file, map_location=device, weights_only=True)
+            state = torch.load(file, map_location=device, weights_only=True)
+            if not isinstance(state, dict) or state.pop("format", None) != FORMAT:
+                raise ValueError("not a checkpoint of this format")
+            return state
         except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
             raise UserError(f"{file} is damaged and cannot be loaded: train into a new folder") from error
+
+    def misfit(self, name: str) -> UserError:
+        """The error to raise when the checkpoint `name`, though whole, is not of the model it should be."""
+        return UserError(f"{self.path / name} does not fit its config.json: train into a new folder")
 
     def close(self) -> None:
         """Give the lock back."""

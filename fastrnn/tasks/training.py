@@ -113,9 +113,12 @@ def fit(task: Trainable, recipe: Recipe, run: Run) -> Fit:
 
     saved = run.read_state(file, device)
     if saved is not None:
+        try:
+            model.load_state_dict(saved["model"])
+            optimizer.load_state_dict(saved["optimizer"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise run.misfit(file) from error
         state.update(saved)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"].cpu())
         if device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"].cpu(), device)
@@ -128,8 +131,8 @@ def fit(task: Trainable, recipe: Recipe, run: Run) -> Fit:
             batches = task.batches(state["epoch"])
             steps = len(batches)
             with tqdm(
-                desc=f"{task.name} {state['epoch'] + 1}/{recipe.epochs}", total=steps, initial=state["step"],
-                leave=False, disable=None, dynamic_ncols=True,
+                desc=f"{task.name} {state['epoch'] + 1}/{recipe.epochs}", unit=" steps",
+                total=steps, initial=state["step"], leave=False, disable=None, dynamic_ncols=True,
             ) as bar:  # fmt: skip
                 for batch in islice(batches, state["step"], None):
                     rate = recipe.lr_at(state["epoch"] * steps + state["step"], recipe.epochs * steps)

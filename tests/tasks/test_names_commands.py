@@ -156,7 +156,10 @@ def test_a_run_of_another_task_is_refused_by_each_command(refused, run, tmp_path
 def test_a_damaged_or_foreign_checkpoint(refused, run, tmp_path):
     copy = shutil.copytree(run, tmp_path / "copy")
     shutil.copy(copy / "generator.pt", copy / "classifier.pt")
-    assert "does not fit its config.json" in refused("names", "classify", copy, "a")
+    assert "classifier.pt does not fit its config.json" in refused("names", "classify", copy, "a")
+    assert "classifier.pt does not fit its config.json" in refused("names", "train", "--resume", "--out", copy)
+    torch.save({"weights": torch.zeros(3)}, copy / "classifier.pt")
+    assert "classifier.pt is damaged" in refused("names", "classify", copy, "a")
     (copy / "classifier.pt").write_bytes(b"PK")
     assert "classifier.pt is damaged" in refused("names", "classify", copy, "a")
 

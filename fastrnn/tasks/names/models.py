@@ -33,7 +33,7 @@ class Classifier(nn.Module):
 
     def forward(self, names: PackedSequence) -> Tensor:
         """Packed character numbers (rows,), longest name first, to logits (B, classes)."""
-        _, state = self.rnn(rows(names, F.dropout(self.embedding(names.data), self.dropout, self.training)))
+        _, state = self.rnn(rows(names, self.embedding(names.data)))
         if isinstance(state, tuple):  # an LSTM's (h, c)
             state = state[0]
         last = state[-self.directions :]  # of the top layer: (directions, B, hidden)

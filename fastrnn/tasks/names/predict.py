@@ -31,7 +31,7 @@ def load(run: Run, kind: type[M]) -> M:
     try:
         model.load_state_dict(state["best"])
     except RuntimeError as error:
-        raise UserError(f"{run.path / file} does not fit its config.json: train into a new folder") from error
+        raise run.misfit(file) from error
     return model.eval()
 
 
