@@ -51,7 +51,7 @@ def recurrent_layer(
     transformed = torch._C._are_functorch_transforms_active()
     if recording or transformed or forward_ad._current_level >= 0:
         training = recording or transformed
-        y, h_n, c_n, _ = RecurrentLayer.apply(*tensors, batch_sizes, cell, batch, reverse, training)
+        y, h_n, c_n, _ = _apply(RecurrentLayer, *tensors, batch_sizes, cell, batch, reverse, training)
     else:
         y, h_n, c_n, _ = ops.layer_forward(cell, *tensors, batch_sizes, batch, reverse, False)
     return y, h_n, c_n if cell == "lstm" else None
@@ -100,6 +100,14 @@ def _one_by_one(function: Any, info: Any, in_dims: Sequence[Any], args: Sequence
     return outputs, (0,) * len(outputs)
 
 
+def _apply(function: type[Function], *args: Any) -> Any:
+    """function.apply(*args), without the signature that Function.apply reads anew at each call (some 50 us) to fill in
+    defaults that our functions do not have. functorch's transforms need the full one."""
+    if torch._C._are_functorch_transforms_active():
+        return function.apply(*args)
+    return super(Function, function).apply(*args)
+
+
 class RecurrentLayer(Function):
     """forward: (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, batch_sizes, cell, batch, reverse, training)
     -> (y, h_n, c_n or empty, reserve)."""
@@ -130,7 +138,7 @@ class RecurrentLayer(Function):
         needed = [bool(n) for n in ctx.needs_input_grad[:_DIFFERENTIABLE]]
         static = (batch_sizes, ctx.cell, ctx.batch, ctx.reverse, needed)
         if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
-            grads = iter(RecurrentLayerGrad.apply(dy, dh_n, dc_n, *tensors, y, reserve, *static))
+            grads = iter(_apply(RecurrentLayerGrad, dy, dh_n, dc_n, *tensors, y, reserve, *static))
             return (*(next(grads) if n else None for n in needed), *none)
         grads = ops.layer_backward(
             ctx.cell, dy, dh_n, dc_n, *tensors, y, reserve, batch_sizes, ctx.batch, ctx.reverse, needed

@@ -7,26 +7,31 @@ namespace fastrnn {
 inline namespace FASTRNN_ISA {
 
 // c (columns of a, n) [+]= a^T panels, for the columns [m0, m1) of a (rows, lda); panels [n block][rows][2L].
-// pack: kTileRows<2> columns of a, one thread's.
+// pack: kTileRows<2> columns of a, one thread's. Sums run over slices of the rows, so that they round less.
 template <class T>
 inline void add_outer(int64_t rows, const T* a, int64_t lda, int64_t m0, int64_t m1, const T* panels, int64_t n, T* c,
                       bool accumulate, T* pack) {
   constexpr int L = kLanes<T>, MR = kTileRows<2>;
-  constexpr int64_t W2 = 2 * L, pad = (MR + L - 1) / L * L;
+  constexpr int64_t W2 = 2 * L, pad = (MR + L - 1) / L * L, slice = 96;
   const int64_t tiles = (m1 - m0 + MR - 1) / MR;
   for (int64_t i = 0; i < tiles; ++i) {
     const int64_t m = m0 + (m1 - m0) * i / tiles, count = m0 + (m1 - m0) * (i + 1) / tiles - m;
     for (int64_t k = 0; k < rows; ++k)
       for (int64_t v = 0; v < pad; v += L) store(pack + k * pad + v, load(a + k * lda + m + v));
     for (int64_t j = 0; j < n; j += W2) {
-      T* out = c + m * n + j;
-      const T* panel = panels + j * rows;
-      if (j + W2 <= n) {
-        tile<T, 2>(int(count), rows, pack, 1, pad, panel, accumulate ? out : nullptr, n, out, n);
-        continue;
-      }
+      T* const out = c + m * n + j;
       T edge[MR * W2];
-      tile<T, 2>(int(count), rows, pack, 1, pad, panel, nullptr, 0, edge, W2);
+      const bool whole = j + W2 <= n;  // otherwise the tile is finished aside, and only its columns within n copied
+      T* const sum = whole ? out : edge;
+      const int64_t stride = whole ? n : W2;
+      bool add = accumulate && whole;
+      for (int64_t k = 0; k < rows; k += slice) {
+        const int64_t depth = std::min(slice, rows - k);
+        tile<T, 2>(int(count), depth, pack + k * pad, 1, pad, panels + j * rows + k * W2, add ? sum : nullptr, stride,
+                   sum, stride);
+        add = true;
+      }
+      if (whole) continue;
       for (int64_t r = 0; r < count; ++r)
         for (int64_t l = 0; l < n - j; ++l) out[r * n + l] = edge[r * W2 + l] + (accumulate ? out[r * n + l] : T(0));
     }
@@ -179,11 +184,15 @@ class WeightGrads {
     int64_t a, b;
     m.share(width_, 2 * L, a, b);
     for (int64_t j = a; j < b; j += 2 * L) {
-      // a chunk's sum first, so that the running total is rounded once a chunk
+      // short sums of sums: a long running total would be rounded once a row
       const int64_t n = std::min<int64_t>(b - j, 2 * L);
       V sum[2] = {};
-      for (int64_t k = 0; k < rows; ++k)
-        for (int v = 0; v < 2; ++v) sum[v] += load(dg + k * width_ + j + v * L);
+      for (int64_t k0 = 0; k0 < rows; k0 += 16) {
+        V part[2] = {};
+        for (int64_t k = k0; k < std::min(rows, k0 + 16); ++k)
+          for (int v = 0; v < 2; ++v) part[v] += load(dg + k * width_ + j + v * L);
+        for (int v = 0; v < 2; ++v) sum[v] += part[v];
+      }
       for (int64_t l = 0; l < n; ++l) db_[j + l] += sum[l / L][l % L];
     }
   }
