@@ -41,6 +41,7 @@ class Forward {
   using V = Vec<T>;
   static constexpr int L = B_::L, G = B_::G, UV = B_::UV, NV = B_::NV;
   static constexpr int64_t U = B_::U, W = B_::W;
+  static constexpr int64_t kUnpackedRows = 4;  // up to so many rows in all, weights are read as they lie
 
  public:
   explicit Forward(const ForwardArgs& f)
@@ -53,9 +54,12 @@ class Forward {
         plan_(make_plan<T>(l_, rows_, G, NB_)),
         chunk_(largest_chunk(l_, steps_, plan_.chunk_rows)),
         native_(l_.dtype == kNative<T>),
-        gather_(!native_ || !steps_.uniform(f.x)) {
-    w_ih_ = ws_.take<T>(NB_ * l_.I * W);
-    w_hh_ = ws_.take<T>(NB_ * R_ * W);
+        gather_(!native_ || !steps_.uniform(f.x)),
+        packed_(!native_ || rows_ > kUnpackedRows) {
+    if (packed_) {
+      w_ih_ = ws_.take<T>(NB_ * l_.I * W);
+      w_hh_ = ws_.take<T>(NB_ * R_ * W);
+    }
     b_ih_ = ws_.take<T>(NB_ * W);
     b_hh_ = ws_.take<T>(NB_ * W);
     gx_ = ws_.take<T>(NB_ * chunk_ * W);
@@ -97,8 +101,10 @@ class Forward {
 
   void prepare(const Member& m, int64_t u0, int64_t u1) const {
     for (int64_t u = u0; u < u1; ++u) {
-      pack_gates<T, G, UV>(w_ih_ + u * l_.I * W, f_.w.w_ih, l_.dtype, l_.H, l_.I, u * U);
-      pack_gates<T, G, UV>(w_hh_ + u * R_ * W, f_.w.w_hh, l_.dtype, l_.H, R_, u * U);
+      if (packed_) {
+        pack_gates<T, G, UV>(w_ih_ + u * l_.I * W, f_.w.w_ih, l_.dtype, l_.H, l_.I, u * U);
+        pack_gates<T, G, UV>(w_hh_ + u * R_ * W, f_.w.w_hh, l_.dtype, l_.H, R_, u * U);
+      }
       pack_bias(b_ih_ + u * W, f_.w.b_ih, u);
       pack_bias(b_hh_ + u * W, f_.w.b_hh, u);
     }
@@ -151,7 +157,18 @@ class Forward {
       stride = l_.T > 1 && l_.B == 1 && !l_.batch_sizes ? f_.x.step : f_.x.row;
     }
     for (int64_t u = u0; u < u1; ++u)
-      panel_product<T, NV>(c.rows, l_.I, x, stride, w_ih_ + u * l_.I * W, b_ih_ + u * W, gx_ + u * chunk_ * W);
+      product(u, c.rows, l_.I, x, stride, w_ih_, f_.w.w_ih, b_ih_ + u * W, gx_ + u * chunk_ * W);
+  }
+
+  // out (rows, gate, U) = bias + a (rows, K) * one unit block of the gate weights, from their panels if they were packed
+  void product(int64_t block, int64_t rows, int64_t K, const T* a, int64_t stride, const T* panels, const void* weights,
+               const T* bias, T* out) const {
+    if (packed_) return panel_product<T, NV>(rows, K, a, stride, panels + block * K * W, bias, out);
+    const int64_t unit = block * U;
+    int64_t n[NV];  // vectors of one panel: the gates, or a one-gate cell's neighbouring units
+    for (int j = 0; j < NV; ++j) n[j] = l_.H - unit - (G == 1 ? j * L : 0);
+    unpacked_product<T, NV>(rows, K, a, stride, static_cast<const T*>(weights) + unit * K, G == 1 ? L : l_.H, n, bias,
+                            out);
   }
 
   void step(const Member& m, int64_t t, const Chunk& c, const RowShare& mine, int64_t u0, int64_t u1,
@@ -161,13 +178,13 @@ class Forward {
     const T* h_prev = previous_h(t, stride);
     const int64_t depth0 = f_.hx ? R_ : 0;  // without hx, the first product is with zeros
     for (int64_t u = u0; u < u1; ++u) {
-      const T *w = w_hh_ + u * R_ * W, *bias = b_hh_ + u * W;
+      const T* bias = b_hh_ + u * W;
       mine.each(0, continuing, [&](int64_t a, int64_t b) {
-        panel_product<T, NV>(b - a, R_, h_prev + a * stride, stride, w, bias, scratch);
+        product(u, b - a, R_, h_prev + a * stride, stride, w_hh_, f_.w.w_hh, bias, scratch);
         cells(t, c, u, a, b, h_prev, stride, true, scratch);
       });
       mine.each(continuing, batch, [&](int64_t a, int64_t b) {
-        panel_product<T, NV>(b - a, depth0, h0_ + a * R_, R_, w, bias, scratch);
+        product(u, b - a, depth0, h0_ + a * R_, R_, w_hh_, f_.w.w_hh, bias, scratch);
         cells(t, c, u, a, b, h0_, R_, false, scratch);
       });
     }
@@ -269,14 +286,14 @@ class Forward {
   const int64_t rows_;
   const Plan plan_;
   const int64_t chunk_;
-  const bool native_, gather_;
-  T *w_ih_, *w_hh_, *w_hr_ = nullptr;  // packed [block][k][gate][U]; w_hr [block][k][2L]
-  T *b_ih_, *b_hh_;                    // [block][gate][U]
-  T *gx_, *scratch_;                   // [block][chunk row][gate][U]; a thread's [row][gate][U]
-  T *h0_, *c_ = nullptr;               // (B, R); [block][B][U]
-  T* x_ = nullptr;                     // (chunk rows, I): x where it is strided or 16-bit
-  T* ring_ = nullptr;                  // 2 x (B, R): h of the last two steps where y is 16-bit
-  T* hidden_ = nullptr;                // (B, H): h before the projection
+  const bool native_, gather_, packed_;
+  T *w_ih_ = nullptr, *w_hh_ = nullptr, *w_hr_ = nullptr;  // packed [block][k][gate][U]; w_hr [block][k][2L]
+  T *b_ih_, *b_hh_;                                        // [block][gate][U]
+  T *gx_, *scratch_;                                       // [block][chunk row][gate][U]; a thread's [row][gate][U]
+  T *h0_, *c_ = nullptr;                                   // (B, R); [block][B][U]
+  T* x_ = nullptr;                                         // (chunk rows, I): x where it is strided or 16-bit
+  T* ring_ = nullptr;                                      // 2 x (B, R): h of the last two steps where y is 16-bit
+  T* hidden_ = nullptr;                                    // (B, H): h before the projection
 };
 
 }  // namespace FASTRNN_ISA

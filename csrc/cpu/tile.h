@@ -5,7 +5,7 @@
 // A panel is NV vectors wide and contiguous over k; a is read by broadcast. NV is the number of gates for a cell's
 // panels (all gates of a unit block side by side) and 2 elsewhere.
 #pragma once
-#include "simd.h"
+#include "pack.h"
 
 namespace fastrnn {
 inline namespace FASTRNN_ISA {
@@ -113,6 +113,42 @@ inline void panel_product(int64_t rows, int64_t K, const T* a, int64_t row_strid
     }
     k += depth;
   } while (k < K);
+}
+
+// The same product with weights as they lie, w (columns of the panel, K) row-major: for a call of a few rows, where to pack
+// the weights would cost more than to multiply by them. gate_stride: rows of w from one vector of the panel to the next;
+// n: how many lanes of a vector are there; the others become bias alone, and w is not read for them.
+template <class T, int NV>
+inline void unpacked_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* w, int64_t gate_stride,
+                             const int64_t (&n)[NV], const T* bias, T* out) {
+  using V = Vec<T>;
+  constexpr int L = kLanes<T>;
+  for (int j = 0; j < NV; ++j) {
+    if (n[j] <= 0) {
+      for (int64_t r = 0; r < rows; ++r) store(out + (r * NV + j) * L, load(bias + j * L));
+      continue;
+    }
+    const T* lanes[L];  // rows of w; a lane that is not there reads the first one, and is masked below
+    for (int l = 0; l < L; ++l) lanes[l] = w + (j * gate_stride + (l < n[j] ? l : 0)) * K;
+    for (int64_t r = 0; r < rows; ++r) {
+      const T* x = a + r * row_stride;
+      V sums[L] = {};
+      int64_t k = 0;
+      for (; k + L <= K; k += L) {
+        const V xk = load(x + k);
+        FASTRNN_UNROLL
+        for (int l = 0; l < L; ++l) sums[l] += xk * load(lanes[l] + k);
+      }
+      transpose<T>(sums);
+      V sum = {};
+      FASTRNN_UNROLL
+      for (int l = 0; l < L; ++l) sum += sums[l];
+      for (; k < K; ++k)
+        for (int l = 0; l < L; ++l) sum[l] += x[k] * lanes[l][k];
+      for (int64_t l = n[j]; l < L; ++l) sum[l] = 0;
+      store(out + (r * NV + j) * L, sum + load(bias + j * L));
+    }
+  }
 }
 
 }  // namespace FASTRNN_ISA
