@@ -146,9 +146,7 @@ def select(
     chosen = [
         case
         for case in GRID
-        if case.group in groups
-        and (cells is None or case.cell in cells)
-        and (shapes is None or case.name in shapes)
+        if case.group in groups and (cells is None or case.cell in cells) and (shapes is None or case.name in shapes)
     ]
     if not chosen:
         raise ValueError("these groups, cells and shapes have no case in common")

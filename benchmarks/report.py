@@ -104,9 +104,7 @@ def detail(result: dict[str, Any]) -> str:
     for threads, mode, records in _parts(result["records"]):
         rows = []
         for r in records:
-            numbers = [
-                c for peer in labels for c in (_milliseconds(r["spreads"][peer]), f"{gflops(r, peer):.3g}")
-            ]
+            numbers = [c for peer in labels for c in (_milliseconds(r["spreads"][peer]), f"{gflops(r, peer):.3g}")]
             rows.append([f"{CELLS[r['cell']]} {r['name']}", r["text"], *numbers, ratio_text(r)])
         sections.append(f"## {MODES[mode].capitalize()}, {_threads(threads)}\n\n{table(head, rows)}")
     return "\n\n".join(sections)
@@ -148,9 +146,7 @@ def means(result: dict[str, Any]) -> str:
                 numbers = (f"{geometric_mean(mine):.2f}", f"{min(ratios, default=math.nan):.2f}")
                 what = f"{MODES[mode]}, {_threads(threads)}"
                 rows.append([f"{CELLS[cell]}, {group}", what, *numbers, *counts])
-    return table(
-        ["cell, group", "what", "geometric mean", "worst", "not slower", "slower", "disturbed"], rows
-    )
+    return table(["cell, group", "what", "geometric mean", "worst", "not slower", "slower", "disturbed"], rows)
 
 
 def conditions(result: dict[str, Any]) -> str:
@@ -161,8 +157,7 @@ def conditions(result: dict[str, Any]) -> str:
     caches = "; ".join(f"{name} {size}" for name, size in cpu["caches"].items())
     rates = ", ".join(f"{_threads(int(n))} {rate}" for n, rate in limits["mm fp32 GF/s"].items())
     barriers = ", ".join(
-        f"{n} threads {'not measured' if ns is None else f'{ns:.0f} ns'}"
-        for n, ns in limits["barrier ns"].items()
+        f"{n} threads {'not measured' if ns is None else f'{ns:.0f} ns'}" for n, ns in limits["barrier ns"].items()
     )
     return "\n".join(
         (
@@ -214,9 +209,7 @@ def fill(text: str, result: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="benchmarks/report.py", description="Benchmark JSON to Markdown.")
     p.add_argument("result", type=Path, help="JSON file that benchmarks/run.py wrote")
-    p.add_argument(
-        "--fill", type=Path, metavar="FILE", help=f"write the short table between {BEGIN} and {END} of FILE"
-    )
+    p.add_argument("--fill", type=Path, metavar="FILE", help=f"write the short table between {BEGIN} and {END} of FILE")
     arguments = p.parse_args(argv)
     result = json.loads(arguments.result.read_text(encoding="utf-8"))
     if arguments.fill is None:

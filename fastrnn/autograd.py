@@ -62,11 +62,13 @@ def _reference(cell: str, batch_sizes: Tensor | None, reverse: bool, present: Se
     from fastrnn import reference  # here, because its modules are built on ours
 
     run: Callable = reference.recurrent_layer
+    # read here and not inside a transform: torch 2.6 cannot read a tensor's values there
+    sizes = None if batch_sizes is None else batch_sizes.tolist()
 
     def layer(*tensors: Tensor) -> tuple[Tensor, ...]:
         rest = iter(tensors)
         arguments = [next(rest) if p else None for p in present]
-        out = run(cell, *arguments, batch_sizes=batch_sizes, reverse=reverse)
+        out = run(cell, *arguments, batch_sizes=sizes, reverse=reverse)
         return tuple(o for o in out if o is not None)
 
     return layer
@@ -105,7 +107,7 @@ def _apply(function: type[Function], *args: Any) -> Any:
     defaults that our functions do not have. functorch's transforms need the full one."""
     if torch._C._are_functorch_transforms_active():
         return function.apply(*args)
-    return super(Function, function).apply(*args)
+    return super(Function, function).apply(*args)  # type: ignore[misc]
 
 
 class RecurrentLayer(Function):

@@ -120,7 +120,7 @@ def recurrent_layer(
     b_ih: Tensor | None = None,
     b_hh: Tensor | None = None,
     w_hr: Tensor | None = None,
-    batch_sizes: Tensor | None = None,
+    batch_sizes: Tensor | list[int] | None = None,
     reverse: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """One layer in one direction: a cell applied step by step.
@@ -130,7 +130,7 @@ def recurrent_layer(
         x: (T, B, I), or packed rows (N, I) with `batch_sizes`. T and B are at least 1.
         hx, cx: initial states (B, P) and (B, H); None means zeros. cx belongs to the LSTM alone.
         w_ih, w_hh, b_ih, b_hh, w_hr: the weights, as in the steps above.
-        batch_sizes: (T,) int64 on the CPU, non-increasing: step t owns the next batch_sizes[t] rows, one for
+        batch_sizes: (T,) int64 on the CPU or a list, non-increasing: step t owns the next batch_sizes[t] rows, one for
             each sequence that is longer than t. The sequences are sorted by length, longest first.
         reverse: walk from the last step to the first. On packed rows a sequence then starts from its own hx
             at its own last step.
@@ -143,7 +143,8 @@ def recurrent_layer(
     caller: shapes, dtypes and devices are checked in `fastrnn.functional`.
     """
     # T pieces, of (B, I) or of (batch_sizes[t], I)
-    rows = x.unbind(0) if batch_sizes is None else x.split(batch_sizes.tolist())
+    sizes = batch_sizes.tolist() if isinstance(batch_sizes, Tensor) else batch_sizes
+    rows = x.unbind(0) if sizes is None else x.split(sizes)
     batch, hidden_size = rows[0].shape[0], w_ih.shape[0] // {"lstm": 4, "gru": 3}.get(cell, 1)
     h = x.new_zeros(batch, w_hh.shape[1]) if hx is None else hx  # (B, P)
     c = x.new_zeros(batch, hidden_size) if cx is None else cx  # (B, H)

@@ -31,9 +31,7 @@ def as_function(case: Case):
 @pytest.mark.parametrize("form", ["dense", "ragged reverse"])
 def test_gradcheck(case, form):
     function, leaves = as_function(case if form == "dense" else ragged(case).with_(reverse=True))
-    assert gradcheck(
-        function, leaves, check_forward_ad=True, check_batched_grad=form == "dense", fast_mode=False
-    )
+    assert gradcheck(function, leaves, check_forward_ad=True, check_batched_grad=form == "dense", fast_mode=False)
 
 
 @pytest.mark.parametrize("case", TINY)
@@ -77,13 +75,9 @@ def test_torch_func(case):
     ours, true = loss(recurrent_layer), loss(reference.recurrent_layer)
     torch.testing.assert_close(torch.func.grad(ours)(x), torch.func.grad(true)(x), rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(torch.func.jacrev(ours)(x), torch.func.jacrev(true)(x), rtol=1e-9, atol=1e-11)
-    torch.testing.assert_close(
-        torch.func.hessian(ours)(x), torch.func.hessian(true)(x), rtol=1e-9, atol=1e-11
-    )
+    torch.testing.assert_close(torch.func.hessian(ours)(x), torch.func.hessian(true)(x), rtol=1e-9, atol=1e-11)
     tangent = torch.linspace(-1, 1, x.numel(), dtype=x.dtype).view_as(x)
-    for a, b in zip(
-        torch.func.jvp(ours, (x,), (tangent,)), torch.func.jvp(true, (x,), (tangent,)), strict=True
-    ):
+    for a, b in zip(torch.func.jvp(ours, (x,), (tangent,)), torch.func.jvp(true, (x,), (tangent,)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
     batch = torch.stack([x, 2 * x, -x])
     torch.testing.assert_close(

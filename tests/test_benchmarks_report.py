@@ -102,9 +102,7 @@ def test_tables_have_as_many_cells_in_every_row():
 
 
 def test_summary_leaves_a_gap_where_a_shape_was_not_timed():
-    text = report.summary(
-        result(record(), record(name="B", cell="gru", old=3.0), record(group="tasks", name="names"))
-    )
+    text = report.summary(result(record(), record(name="B", cell="gru", old=3.0), record(group="tasks", name="names")))
     assert text.splitlines()[0] == "| cell | what | A | B | mean |"
     assert "| LSTM | forward, 1 thread | 2.00 |  | 2.00 |" in text
     assert "| GRU | forward, 1 thread |  | 3.00 | 3.00 |" in text
@@ -120,16 +118,12 @@ def test_closing_line_counts_losses():
 def test_fill_replaces_only_what_is_between_the_markers():
     page = f"before\n{report.BEGIN}\nold figures\n{report.END}\nafter\n"
     filled = report.fill(page, result(record()))
-    assert filled.startswith(f"before\n{report.BEGIN}\n| cell |") and filled.endswith(
-        f"{report.END}\nafter\n"
-    )
+    assert filled.startswith(f"before\n{report.BEGIN}\n| cell |") and filled.endswith(f"{report.END}\nafter\n")
     assert "old figures" not in filled
     assert report.fill(filled, result(record())) == filled
 
 
-@pytest.mark.parametrize(
-    "page", ["", report.BEGIN, f"{report.END}{report.BEGIN}", f"{report.BEGIN}{report.END}" * 2]
-)
+@pytest.mark.parametrize("page", ["", report.BEGIN, f"{report.END}{report.BEGIN}", f"{report.BEGIN}{report.END}" * 2])
 def test_fill_refuses_a_page_without_its_markers(page):
     with pytest.raises(ValueError, match="needs the line <!-- bench:start -->"):
         report.fill(page, result(record()))

@@ -17,9 +17,7 @@ def assert_as_reference(case: Case) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize(
-    "T, B, I, H", [(1, 1, 1, 1), (2, 3, 5, 7), (63, 17, 3, 7), (2, 17, 70, 64), (3, 3, 9, 129)]
-)
+@pytest.mark.parametrize("T, B, I, H", [(1, 1, 1, 1), (2, 3, 5, 7), (63, 17, 3, 7), (2, 17, 70, 64), (3, 3, 9, 129)])
 def test_values_and_gradients(poisoned, cell, T, B, I, H):
     assert_as_reference(Case(cell, T, B, I, H))
 
@@ -71,9 +69,7 @@ def test_any_size(poisoned, data):
     P = data.draw(st.integers(0, H - 1)) if cell == "lstm" else 0
     flags = {name: data.draw(st.booleans()) for name in ("reverse", "state", "bias")}
     packed = tuple(lengths) if data.draw(st.booleans()) else ()
-    assert_as_reference(
-        Case(cell, lengths[0], len(lengths), data.draw(st.integers(1, 40)), H, P, packed, **flags)
-    )
+    assert_as_reference(Case(cell, lengths[0], len(lengths), data.draw(st.integers(1, 40)), H, P, packed, **flags))
 
 
 def errors(case: Case) -> tuple[float, float]:
@@ -89,9 +85,7 @@ def errors(case: Case) -> tuple[float, float]:
         module = names[case.cell](case.I, case.H, dtype=case.dtype, **options)
         flat = [w for w in weights if w is not None]
         state = (hx[None], cx[None]) if cx is not None else hx[None]
-        y, h = torch.func.functional_call(
-            module, dict(zip(module._flat_weights_names, flat, strict=True)), (x, state)
-        )
+        y, h = torch.func.functional_call(module, dict(zip(module._flat_weights_names, flat, strict=True)), (x, state))
         return (y, h[0][0], h[1][0]) if cx is not None else (y, h[0])
 
     true = outputs(reference.recurrent_layer, case, exact)
@@ -101,10 +95,7 @@ def errors(case: Case) -> tuple[float, float]:
         outs = outputs(run, case, args)
         values = outs + gradients(outs, args)
         found.append(
-            max(
-                ((v.double() - t).abs().max() / t.abs().max()).item()
-                for v, t in zip(values, true, strict=True)
-            )
+            max(((v.double() - t).abs().max() / t.abs().max()).item() for v, t in zip(values, true, strict=True))
         )
     return found[0], found[1]
 
@@ -172,9 +163,7 @@ def test_missing_gradients_are_zeros(poisoned, cell, used):
     some = torch.autograd.grad(
         [outs[u] for u in used], leaves, [torch.ones_like(outs[u]) for u in used], retain_graph=True
     )
-    full = torch.autograd.grad(
-        outs, leaves, [torch.full_like(o, float(i in used)) for i, o in enumerate(outs)]
-    )
+    full = torch.autograd.grad(outs, leaves, [torch.full_like(o, float(i in used)) for i, o in enumerate(outs)])
     for a, b in zip(some, full, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-15)
 
@@ -185,16 +174,12 @@ def test_nothing_given_or_saved_is_written(cell):
     args = arguments(case)
     given = [None if a is None else a.detach().clone() for a in args]
     saved = []
-    with torch.autograd.graph.saved_tensors_hooks(
-        lambda t: (saved.append((t, t.clone())), t)[1], lambda t: t
-    ):
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: (saved.append((t, t.clone())), t)[1], lambda t: t):
         outs = outputs(recurrent_layer, case, args)
     first = torch.autograd.grad(
         outs, [a for a in args[:-1] if a is not None], list(map(torch.ones_like, outs)), retain_graph=True
     )
-    again = torch.autograd.grad(
-        outs, [a for a in args[:-1] if a is not None], list(map(torch.ones_like, outs))
-    )
+    again = torch.autograd.grad(outs, [a for a in args[:-1] if a is not None], list(map(torch.ones_like, outs)))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert len(saved) >= 6
     assert all(torch.equal(t.nan_to_num(), copy.nan_to_num()) for t, copy in saved)
@@ -241,9 +226,7 @@ def test_any_strides(poisoned, layout, B):
     view = views[layout]().requires_grad_()
     plain = view.detach().contiguous().requires_grad_()
     outs, true = outputs(recurrent_layer, case, [view, *rest]), outputs(recurrent_layer, case, [plain, *rest])
-    for a, b in zip(
-        outs + gradients(outs, [view, *rest]), true + gradients(true, [plain, *rest]), strict=True
-    ):
+    for a, b in zip(outs + gradients(outs, [view, *rest]), true + gradients(true, [plain, *rest]), strict=True):
         assert torch.equal(a, b)
 
 
