@@ -28,7 +28,7 @@ class Case:
     cell: str
     B: int
     T: int
-    I: int  # noqa: E741  the letters of the formulas
+    I: int
     H: int
     layers: int = 1
     bidirectional: bool = False
