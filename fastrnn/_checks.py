@@ -158,6 +158,10 @@ def check_input(name: str, x: Tensor, weight: Tensor) -> None:
             f"{name}: dtype {dtype} is not supported. "
             "Convert model and input to torch.float32, torch.float64, torch.bfloat16 or torch.float16"
         )
+    if x.layout is not torch.strided or weight.layout is not torch.strided:
+        raise TypeError(
+            f"{name}: input and weights should be dense, got {x.layout} and {weight.layout}: use .to_dense()"
+        )
     if x.device != weight.device:
         raise RuntimeError(
             f"Input and parameter tensors are not at the same device, found input tensor at {x.device} and "

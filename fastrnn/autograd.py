@@ -43,7 +43,7 @@ def recurrent_layer(
     Returns:
         y (T, B, R) or (N, R), h_n (B, R), and c_n (B, H) for an LSTM, None otherwise.
 
-    Shapes, dtypes and devices must agree: `fastrnn.functional` checks them.
+    Shapes, dtypes and devices must agree: `fastrnn._checks` sees to it.
     """
     tensors = (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr)
     batch = x.size(1) if batch_sizes is None else hx.size(0) if hx is not None else int(batch_sizes[0])

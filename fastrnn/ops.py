@@ -1,8 +1,9 @@
 """One layer in one direction as two operations, `fastrnn::layer_forward` and `fastrnn::layer_backward`.
 
-Eager calls go straight to the compiled kernels. Everything else (meta tensors, FakeTensorMode, tracing) goes through
-the operations registered with torch.library, which have fake implementations beside the real ones. Both ways trust
-their arguments: `fastrnn.functional` has checked every shape, dtype and device.
+Eager calls on plain CPU tensors go straight to the compiled kernels. Everything else (meta tensors, FakeTensorMode,
+tensor subclasses, lazy negation, tracing) goes through the operations registered with torch.library, which have fake
+implementations beside the real ones. Both ways trust their arguments: `fastrnn._checks` has seen every shape, dtype and
+device.
 
 Shapes: T steps, B rows of the first step, I inputs, H units, P projected units, R = P or H, G gates.
 x is (T, B, I), or packed rows (N, I) with batch_sizes, a CPU int64 tensor (T,) that never grows.
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor
 
 from fastrnn import _native
+from fastrnn._checks import GATES
 
-GATES = {"rnn_tanh": 1, "rnn_relu": 1, "gru": 3, "lstm": 4}
 # Order of the gradients that layer_backward returns, and of its `needed` flags.
 GRADIENTS = ("x", "hx", "cx", "w_ih", "w_hh", "b_ih", "b_hh", "w_hr")
 
@@ -37,7 +38,15 @@ def _empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None)
 
 
 def _address(t: Tensor | None) -> int:
-    return 0 if t is None else t.data_ptr()
+    """The tensor's memory, 0 for None: the kernels read 0 as 'not given', so no tensor may come without memory."""
+    if t is None:
+        return 0
+    address = t.data_ptr()
+    if address == 0 and t.numel():
+        raise RuntimeError(
+            f"fastrnn: a tensor of shape {tuple(t.shape)} has no memory behind it: its storage was freed"
+        )
+    return address
 
 
 def _contiguous(t: Tensor | None) -> Tensor | None:
@@ -99,8 +108,8 @@ def _forward_kernel(
         _native.CELLS[cell],
         *(steps, batch, inputs, units, projected),
         *(_address(batch_sizes), reverse, _native.DTYPES[x.dtype], torch.get_num_threads()),
-        *(w_ih.data_ptr(), w_hh.data_ptr(), _address(b_ih), _address(b_hh), _address(w_hr)),
-        *(x.data_ptr(), x_step, x_row, _address(hx), _address(cx)),
+        *(_address(w_ih), _address(w_hh), _address(b_ih), _address(b_hh), _address(w_hr)),
+        *(_address(x), x_step, x_row, _address(hx), _address(cx)),
         *(y.data_ptr(), y_step, y_row, h_n.data_ptr(), c_n.data_ptr(), reserve.data_ptr() if training else 0),
     )
     return y, h_n, c_n, reserve
@@ -139,17 +148,17 @@ def _backward_kernel(
         _native.CELLS[cell],
         *(steps, batch, inputs, units, projected),
         *(_address(batch_sizes), reverse, _native.DTYPES[x.dtype], torch.get_num_threads()),
-        *(w_ih.data_ptr(), w_hh.data_ptr(), _address(b_ih), _address(b_hh), _address(w_hr)),
+        *(_address(w_ih), _address(w_hh), _address(b_ih), _address(b_hh), _address(w_hr)),
         *(
-            x.data_ptr(),
+            _address(x),
             x_step,
             x_row,
             _address(hx),
             _address(cx),
-            y.data_ptr(),
+            _address(y),
             y_step,
             y_row,
-            reserve.data_ptr(),
+            _address(reserve),
         ),
         *(_address(dy), dy_step, dy_row, _address(dh_n), _address(dc_n)),
         *map(_address, grads),
@@ -202,17 +211,25 @@ def _(
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def _direct(x: Tensor) -> bool:
-    """Whether nothing stands between the caller and the kernels: a plain CPU tensor, no dispatch mode, no tracing."""
+def _plain(t: Tensor | None) -> bool:
+    """Whether the tensor's memory holds its values: no subclass, no lazy negation, no zeros without storage."""
+    return t is None or (
+        type(t) in _PLAIN and t.is_cpu and t.layout is torch.strided and not t.is_neg() and not t._is_zerotensor()
+    )
+
+
+def _direct(x: Tensor, *others: Tensor | None) -> bool:
+    """Whether nothing stands between the caller and the kernels: plain CPU tensors, no dispatch mode, no tracing."""
     if not x.is_cpu and not x.is_meta:
         raise RuntimeError(
             f"fastrnn has kernels for CPU tensors only, got a tensor on {x.device}: move model and input to the CPU "
             'with .to("cpu"), or use fastrnn.to_torch(model) there'
         )
     return (
-        x.is_cpu
-        and type(x) in _PLAIN
+        _plain(x)
+        and all(map(_plain, others))
         and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._get_tracing_state() is None
         and not torch.compiler.is_compiling()
     )
 
@@ -222,7 +239,8 @@ def layer_forward(cell, x, *args):
 
     Arguments: cell, x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, batch_sizes, batch (B), reverse, training.
     """
-    return (_forward_kernel if _direct(x) else torch.ops.fastrnn.layer_forward)(cell, x, *args)
+    run = _forward_kernel if _direct(x, *args[:7]) else torch.ops.fastrnn.layer_forward
+    return run(cell, x, *args)
 
 
 def layer_backward(cell, dy, dh_n, dc_n, x, *args):
@@ -233,5 +251,7 @@ def layer_backward(cell, dy, dh_n, dc_n, x, *args):
     """
     # autograd.grad(is_grads_batched=True) brings gradients that only the dispatcher can take apart
     batched = any(g is not None and torch._C._functorch.is_legacy_batchedtensor(g) for g in (dy, dh_n, dc_n))
-    run = _backward_kernel if _direct(x) and not batched else torch.ops.fastrnn.layer_backward
+    run = (
+        _backward_kernel if _direct(x, dy, dh_n, dc_n, *args[:9]) and not batched else torch.ops.fastrnn.layer_backward
+    )
     return run(cell, dy, dh_n, dc_n, x, *args)

@@ -2,7 +2,7 @@
 //
 // Steps run against the forward order, again in chunks. A step's dh = dg_{next} W_hh + dy + what the next step passed on
 // directly; the cell turns it into gate gradients dg. After a chunk its dx, dW and db are large products over all of its
-// rows (weights.h), while its dg is still in cache.
+// rows (weight_grads.h), while its dg is still in cache.
 #pragma once
 #include "forward.h"
 #include "weight_grads.h"

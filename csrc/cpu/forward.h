@@ -176,7 +176,6 @@ class Forward {
     const int64_t batch = steps_.batch(t), continuing = steps_.continuing(t);
     int64_t stride;
     const T* h_prev = previous_h(t, stride);
-    const int64_t depth0 = f_.hx ? R_ : 0;  // without hx, the first product is with zeros
     for (int64_t u = u0; u < u1; ++u) {
       const T* bias = b_hh_ + u * W;
       mine.each(0, continuing, [&](int64_t a, int64_t b) {
@@ -184,7 +183,7 @@ class Forward {
         cells(t, c, u, a, b, h_prev, stride, true, scratch);
       });
       mine.each(continuing, batch, [&](int64_t a, int64_t b) {
-        product(u, b - a, depth0, h0_ + a * R_, R_, w_hh_, f_.w.w_hh, bias, scratch);
+        product(u, b - a, R_, h0_ + a * R_, R_, w_hh_, f_.w.w_hh, bias, scratch);
         cells(t, c, u, a, b, h0_, R_, false, scratch);
       });
     }

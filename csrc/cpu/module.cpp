@@ -1,5 +1,5 @@
-// The Python binding, built once per ISA as fastrnn._kernels_<isa>. Pointers come as integers; fastrnn/ops.py has
-// checked every size, dtype and stride before it calls, and keeps the tensors alive until the call returns.
+// The Python binding, built once per ISA as fastrnn._kernels_<isa>. Pointers come as integers. fastrnn/_checks.py has
+// seen every size and dtype; fastrnn/ops.py brings strides into form and keeps the tensors alive until the call returns.
 #include <dlfcn.h>
 #include <pybind11/pybind11.h>
 
