@@ -23,22 +23,24 @@ class Backward {
         l_(f.layer),
         R_(l_.R()),
         depth_(G * l_.H),
-        width_(GC * l_.H),
-        RB_((R_ + W2 - 1) / W2),
+        stride_(spread_stride<T>(GC * l_.H)),
+        dh_stride_(spread_stride<T>(l_.P)),
+        RB_(panels<T>(R_)),
+        native_(l_.dtype == kNative<T>),
         steps_(l_, ws_),
         rows_(steps_.rows()),
         plan_(make_plan<T>(l_, rows_, G, RB_)),
         chunk_(largest_chunk(l_, steps_, plan_.chunk_rows)),
-        sums_(f, steps_, chunk_, plan_.threads, ws_) {
+        sums_(f, steps_, chunk_, plan_.threads, stride_, dh_stride_, ws_) {
     w_hh_ = ws_.take<T>(RB_ * depth_ * W2);
     carry_h_ = ws_.take<T>(l_.B * R_);
-    dg_ = ws_.take<T>(chunk_ * width_);
-    dg_next_ = ws_.take<T>(l_.B * width_);
+    dg_ = ws_.take<T>(chunk_ * stride_);
+    dg_next_ = ws_.take<T>(l_.B * stride_);
     scratch_ = ws_.take<T>(plan_.threads * chunk_ * W2);
     if (Cell::kHasCellState) carry_c_ = ws_.take<T>(l_.B * l_.H);
     if (l_.P) {
-      w_hr_ = ws_.take<T>(blocks2(l_.H) * l_.P * W2);
-      dh_ = ws_.take<T>(chunk_ * l_.P);
+      w_hr_ = ws_.take<T>(panels<T>(l_.H) * l_.P * W2);
+      dh_ = ws_.take<T>(chunk_ * dh_stride_);
       if (f.dw_hr) hidden_ = ws_.take<T>(chunk_ * l_.H);
     }
   }
@@ -57,7 +59,7 @@ class Backward {
       for (int64_t s = 0; s < c.last - c.first; ++s) {
         const int64_t t = l_.reverse ? c.first + s : c.last - 1 - s;
         step(m, t, next_t, next, c, mine, scratch);
-        next = dg_ + (steps_.offset(t) - c.begin) * width_;
+        next = dg_ + (steps_.offset(t) - c.begin) * stride_;
         next_t = t;
       }
       if (plan_.split_rows) m.sync();
@@ -70,8 +72,6 @@ class Backward {
   }
 
  private:
-  static int64_t blocks2(int64_t n) { return (n + W2 - 1) / W2; }
-
   void prepare(const Member& m) const {
     int64_t a, b;
     m.share(RB_, 1, a, b);
@@ -80,7 +80,7 @@ class Backward {
       pack_row(w_hh_, depth_, k, at(f_.w.w_hh, l_.dtype, row * R_), l_.dtype, R_, a, b);
     }
     if (l_.P) {
-      m.share(blocks2(l_.H), 1, a, b);
+      m.share(panels<T>(l_.H), 1, a, b);
       for (int64_t k = 0; k < l_.P; ++k)
         pack_row(w_hr_, l_.P, k, at(f_.w.w_hr, l_.dtype, k * l_.H), l_.dtype, l_.H, a, b);
     }
@@ -99,7 +99,7 @@ class Backward {
   void keep_for_next_chunk(const Member& m, const T* dg, int64_t batch) const {
     int64_t a, b;
     m.share(batch, 1, a, b);
-    std::memcpy(dg_next_ + a * width_, dg + a * width_, size_t((b - a) * width_) * sizeof(T));
+    std::memcpy(dg_next_ + a * stride_, dg + a * stride_, size_t((b - a) * stride_) * sizeof(T));
   }
 
   // Step t given dg of the step `next_t` that ran before it (-1: none). t = -1: only what reaches hx and cx.
@@ -109,13 +109,16 @@ class Backward {
     const int64_t continuing = std::min(batch, next_batch);
     int64_t r0 = 0, r1 = RB_;
     if (!plan_.split_rows) m.share(RB_, 1, r0, r1);
-    for (int64_t p = r0; p < r1; ++p) {
+    for (int64_t i = r0; i < r1; ++i) {
+      // to and fro, so that a step begins with the weights that the one before has left in the cache
+      const int64_t p = t & 1 ? r0 + r1 - 1 - i : i;
       // rows whose first step was next_t: their gradient leaves through hx
       mine.each(continuing, next_batch, [&](int64_t a, int64_t b) {
         if (f_.dhx) product(next, a, b, p, scratch);
         leave(p, a, b, scratch);
       });
       mine.each(0, continuing, [&](int64_t a, int64_t b) {
+        if (!l_.P) ask_for_saved(t, p, a, b);
         product(next, a, b, p, scratch);
         arrive(t, c, p, a, b, scratch);
       });
@@ -127,15 +130,26 @@ class Backward {
 
   // scratch (b - a, 2L) = dg_{next} W_hh
   void product(const T* next, int64_t a, int64_t b, int64_t p, T* scratch) const {
-    panel_product<T, 2>(b - a, depth_, next + a * width_ + Cell::kGradH * l_.H, width_, w_hh_ + p * depth_ * W2,
-                        (const T*)nullptr, scratch);
+    plain_product(b - a, depth_, next + a * stride_ + Cell::kGradH * l_.H, stride_, w_hh_, R_, p, scratch, W2);
+  }
+
+  // what cells() will read of panel p's units, rows [a, b); c of step t is there from the step before
+  void ask_for_saved(int64_t t, int64_t p, int64_t a, int64_t b) const {
+    const T* reserve = static_cast<const T*>(f_.reserve);
+    const int64_t before = steps_.before(t);
+    for (int v = 0; v < panel_vectors<T>(R_, p); ++v) {
+      const int64_t unit = p * W2 + v * L, block = unit / U, row = steps_.offset(t) + a;
+      if (Cell::kSaved && unit % U == 0)
+        prefetch<false>(B_::saved_at(reserve, rows_, block, row), (b - a) * Cell::kSaved * U);
+      if (Cell::kHasCellState && before >= 0)
+        prefetch<false>(B_::c_at(reserve, rows_, l_.H, block, steps_.offset(before) + a), (b - a) * U);
+    }
   }
 
   void leave(int64_t p, int64_t a, int64_t b, const T* scratch) const {
     for (int64_t r = a; r < b; ++r)
-      for (int v = 0; v < 2; ++v) {
+      for (int v = 0; v < panel_vectors<T>(R_, p); ++v) {
         const int64_t column = p * W2 + v * L, n = R_ - column;
-        if (n <= 0) break;
         if (f_.dhx) {
           const V carry = load_lanes<T>(carry_h_ + r * R_ + column, kNative<T>, n);
           store_lanes<T>(at(f_.dhx, l_.dtype, r * R_ + column), carry + load(scratch + (r - a) * W2 + v * L), l_.dtype,
@@ -151,30 +165,30 @@ class Backward {
                      load_lanes<T>(carry_c_ + row * l_.H + unit, kNative<T>, l_.H - unit), l_.dtype, l_.H - unit);
   }
 
-  // dh of rows [a, b) and columns of block p is complete: on to the cell, or to the projection first
-  void arrive(int64_t t, const Chunk& c, int64_t p, int64_t a, int64_t b, const T* scratch) const {
-    for (int64_t r = a; r < b; ++r)
-      for (int v = 0; v < 2; ++v) {
-        const int64_t column = p * W2 + v * L, n = R_ - column;
-        if (n <= 0) break;
+  // dh of rows [a, b) and columns of panel p is complete: on to the cell, or to the projection first.
+  // product (b - a, 2L): the part through W_hh; null: none
+  void arrive(int64_t t, const Chunk& c, int64_t p, int64_t a, int64_t b, const T* product) const {
+    for (int v = 0; v < panel_vectors<T>(R_, p); ++v) {
+      const int64_t column = p * W2 + v * L, n = R_ - column;
+      if (!l_.P) {
+        cells(t, c, column, a, b, product ? product + v * L : nullptr);
+        continue;
+      }
+      for (int64_t r = a; r < b; ++r) {
         T* carry = carry_h_ + r * R_ + column;
         V dh = load_lanes<T>(carry, kNative<T>, n);
-        if (scratch) dh += load(scratch + (r - a) * W2 + v * L);
+        if (product) dh += load(product + (r - a) * W2 + v * L);
         if (f_.dy.data) dh += load_lanes<T>(at(steps_.row(f_.dy, t, r), l_.dtype, column), l_.dtype, n);
-        if (l_.P) {
-          store_lanes<T>(dh_ + (steps_.offset(t) + r - c.begin) * l_.P + column, dh, kNative<T>, n);
-          store_lanes<T>(carry, V{}, kNative<T>, n);
-        } else {
-          const V dh_prev = cell(t, c, r, column, dh);
-          store_lanes<T>(carry, dh_prev, kNative<T>, n);
-        }
+        store_lanes<T>(dh_ + (steps_.offset(t) + r - c.begin) * dh_stride_ + column, dh, kNative<T>, n);
+        store_lanes<T>(carry, V{}, kNative<T>, n);
       }
+    }
   }
 
   void through_projection(const Member& m, int64_t t, int64_t next_t, const Chunk& c, const RowShare& mine,
                           int64_t continuing, int64_t batch, int64_t next_batch, T* scratch) const {
     if (!plan_.split_rows) m.sync();
-    int64_t p0 = 0, p1 = blocks2(l_.H);
+    int64_t p0 = 0, p1 = panels<T>(l_.H);
     if (!plan_.split_rows) m.share(p1, 1, p0, p1);
     for (int64_t p = p0; p < p1; ++p) {
       if (next_t >= 0)
@@ -183,61 +197,92 @@ class Backward {
             for (int64_t unit = p * W2; unit < std::min(l_.H, (p + 1) * W2); unit += L) leave_c(r, unit);
         });
       mine.each(0, batch, [&](int64_t a, int64_t b) {
-        panel_product<T, 2>(b - a, l_.P, dh_ + (steps_.offset(t) + a - c.begin) * l_.P, l_.P, w_hr_ + p * l_.P * W2,
-                            (const T*)nullptr, scratch);
-        for (int64_t r = a; r < b; ++r)
-          for (int v = 0; v < 2; ++v)
-            if (p * W2 + v * L < l_.H) cell(t, c, r, p * W2 + v * L, load(scratch + (r - a) * W2 + v * L));
+        plain_product(b - a, l_.P, dh_ + (steps_.offset(t) + a - c.begin) * dh_stride_, dh_stride_, w_hr_, l_.H, p,
+                      scratch, W2);
+        for (int v = 0; v < panel_vectors<T>(l_.H, p); ++v) cells(t, c, p * W2 + v * L, a, b, scratch + v * L);
       });
     }
   }
 
-  // The epilogue: one vector of units of row r of step t. Writes dg and the carried dc, returns the direct part of
-  // dh_{t-1}.
-  V cell(int64_t t, const Chunk& c, int64_t r, int64_t unit, V dh) const {
-    const int64_t n = l_.H - unit, block = unit / U, lane = unit % U, row = steps_.offset(t) + r;
-    const int64_t before = steps_.before(t);
-    const bool has_before = r < steps_.continuing(t);
+  // The epilogue: one vector of units of rows [a, b) of step t.
+  void cells(int64_t t, const Chunk& c, int64_t unit, int64_t a, int64_t b, const T* product) const {
+    const int64_t middle = std::max(a, std::min(b, steps_.continuing(t)));
+    const auto run = [&](int64_t from, int64_t to, bool has_before) {
+      if (from == to) return;
+      const T* part = product ? product + (from - a) * W2 : nullptr;
+      if (native_ && !l_.P && l_.H - unit >= L)
+        cells<true>(t, c, unit, from, to, has_before, part);
+      else
+        cells<false>(t, c, unit, from, to, has_before, part);
+    };
+    run(a, middle, true);
+    run(middle, b, false);
+  }
+
+  // Rows that all have, or all have not, a step before. Writes dg, and what reaches h_{t-1} and c_{t-1} directly.
+  // product: dh's part through W_hh, or under a projection all of dh; rows at 2L, or null. Whole: a full vector of native
+  // values, the common case, without a question in the loop.
+  template <bool Whole>
+  void cells(int64_t t, const Chunk& c, int64_t unit, int64_t a, int64_t b, bool has_before, const T* product) const {
+    const DType d = Whole ? kNative<T> : l_.dtype;
+    const int64_t n = Whole ? L : l_.H - unit, block = unit / U, lane = unit % U;
+    const int64_t row = steps_.offset(t) + a, before = steps_.before(t);
     const T* reserve = static_cast<const T*>(f_.reserve);
-    V saved[Cell::kSaved + 1], h{}, hp{}, cn{}, cp{}, dc{}, grad[GC], dh_prev{}, dc_prev{};
-    const T* s = B_::saved_at(reserve, rows_, block, row) + lane;
-    for (int i = 0; i < Cell::kSaved; ++i) saved[i] = load(s + i * U);
-    if constexpr (Cell::kReadsH) h = load_lanes<T>(at(steps_.row(f_.y, t, r), l_.dtype, unit), l_.dtype, n);
-    if constexpr (Cell::kReadsHPrev) {
-      const void* p = has_before ? steps_.row(f_.y, before, r) : f_.hx ? at(f_.hx, l_.dtype, r * l_.H) : nullptr;
-      if (p) hp = load_lanes<T>(at(p, l_.dtype, unit), l_.dtype, n);
-    }
+    const T* saved_in = B_::saved_at(reserve, rows_, block, row) + lane;
+    const T *c_in = nullptr, *c_before = nullptr;
     if constexpr (Cell::kHasCellState) {
-      cn = load(B_::c_at(reserve, rows_, l_.H, block, row) + lane);
-      if (has_before)
-        cp = load(B_::c_at(reserve, rows_, l_.H, block, steps_.offset(before) + r) + lane);
-      else if (f_.cx)
-        cp = load_lanes<T>(at(f_.cx, l_.dtype, r * l_.H + unit), l_.dtype, n);
-      dc = load_lanes<T>(carry_c_ + r * l_.H + unit, kNative<T>, n);
+      c_in = B_::c_at(reserve, rows_, l_.H, block, row) + lane;
+      if (has_before) c_before = B_::c_at(reserve, rows_, l_.H, block, steps_.offset(before) + a) + lane;
     }
-    Cell::template backward<Math<T>>(saved, h, hp, cn, cp, dh, dc, grad, dh_prev, dc_prev);
-    const int64_t chunk_row = row - c.begin;
-    for (int j = 0; j < GC; ++j) store_lanes<T>(dg_ + chunk_row * width_ + j * l_.H + unit, grad[j], kNative<T>, n);
-    if constexpr (Cell::kHasCellState) {
-      store_lanes<T>(carry_c_ + r * l_.H + unit, dc_prev, kNative<T>, n);
-      if (hidden_)
-        store_lanes<T>(hidden_ + chunk_row * l_.H + unit, Cell::template hidden<Math<T>>(saved, cn), kNative<T>, n);
+    T* dg = dg_ + (row - c.begin) * stride_ + unit;
+    for (int64_t r = a; r < b; ++r) {
+      V saved[Cell::kSaved + 1], dh{}, h{}, hp{}, cn{}, cp{}, dc{}, grad[GC], dh_prev{}, dc_prev{};
+      if (product) dh = load(product + (r - a) * W2);
+      if (Whole || !l_.P) {
+        dh += load_lanes<T>(carry_h_ + r * R_ + unit, kNative<T>, n);
+        if (f_.dy.data) dh += load_lanes<T>(at(steps_.row(f_.dy, t, r), d, unit), d, n);
+      }
+      for (int i = 0; i < Cell::kSaved; ++i) saved[i] = load(saved_in + i * U);
+      if constexpr (Cell::kReadsH) h = load_lanes<T>(at(steps_.row(f_.y, t, r), d, unit), d, n);
+      if constexpr (Cell::kReadsHPrev) {
+        const void* p = has_before ? steps_.row(f_.y, before, r) : f_.hx ? at(f_.hx, d, r * l_.H) : nullptr;
+        if (p) hp = load_lanes<T>(at(p, d, unit), d, n);
+      }
+      if constexpr (Cell::kHasCellState) {
+        cn = load(c_in);
+        if (has_before)
+          cp = load(c_before);
+        else if (f_.cx)
+          cp = load_lanes<T>(at(f_.cx, d, r * l_.H + unit), d, n);
+        dc = load_lanes<T>(carry_c_ + r * l_.H + unit, kNative<T>, n);
+        c_in += U, c_before += has_before ? U : 0;
+      }
+      Cell::template backward<Math<T>>(saved, h, hp, cn, cp, dh, dc, grad, dh_prev, dc_prev);
+      for (int j = 0; j < GC; ++j) store_lanes<T>(dg + j * l_.H, grad[j], kNative<T>, n);
+      if (Whole || !l_.P) store_lanes<T>(carry_h_ + r * R_ + unit, dh_prev, kNative<T>, n);
+      if constexpr (Cell::kHasCellState) {
+        store_lanes<T>(carry_c_ + r * l_.H + unit, dc_prev, kNative<T>, n);
+        if (!Whole && hidden_)
+          store_lanes<T>(hidden_ + (row + r - a - c.begin) * l_.H + unit, Cell::template hidden<Math<T>>(saved, cn),
+                         kNative<T>, n);
+      }
+      saved_in += Cell::kSaved * U, dg += stride_;
     }
-    return dh_prev;
   }
 
   Workspace ws_;
   const BackwardArgs& f_;
   const Layer& l_;
-  const int64_t R_, depth_, width_, RB_;
+  const int64_t R_, depth_, stride_, dh_stride_, RB_;
+  const bool native_;
   const Steps steps_;
   const int64_t rows_;
   const Plan plan_;
   const int64_t chunk_;
   WeightGrads<Cell, T> sums_;
-  T *w_hh_, *w_hr_ = nullptr;        // packed [block of R][G*H][2L]; [block of H][P][2L]
+  T *w_hh_, *w_hr_ = nullptr;        // packed [panel of R][G*H][2L]; [panel of H][P][2L]
   T *carry_h_, *carry_c_ = nullptr;  // (B, R), (B, H): gradients that reach the step before without W_hh
-  T *dg_, *dg_next_, *scratch_;      // (chunk rows, GC*H); (B, GC*H) of the last step of the chunk before; a thread's
+  T *dg_, *dg_next_, *scratch_;      // (chunk rows, GC*H); (B, GC*H) of the last step of the chunk before; a thread's (chunk rows, 2L)
   T *dh_ = nullptr, *hidden_ = nullptr;  // (chunk rows, P), (chunk rows, H): h's gradient and h before the projection
 };
 

@@ -4,36 +4,13 @@
 // the other, each as gh = W_hh h_{t-1} + b_hh with the cell as epilogue. Units are handled in blocks of U, all gates of
 // a block side by side.
 #pragma once
+#include "blocks.h"
 #include "math.h"
-#include "pack.h"
 #include "sequence.h"
 #include "tile.h"
 
 namespace fastrnn {
 inline namespace FASTRNN_ISA {
-
-// How a cell's units are cut into blocks, and where their values stand in the reserve.
-template <class Cell, class T>
-struct Blocks {
-  static constexpr int L = kLanes<T>, G = Cell::kGates;
-  static constexpr int UV = G == 1 ? 2 : 1;  // vectors a unit block: enough accumulators for a one-gate cell too
-  static constexpr int NV = G * UV;
-  static constexpr int64_t U = UV * L, W = NV * L;
-  static int64_t count(int64_t H) { return (H + U - 1) / U; }
-
-  // reserve: saved [block][row][kSaved][U], then c [block][row][U]
-  static int64_t reserve_size(int64_t rows, int64_t H) {
-    return count(H) * rows * U * (Cell::kSaved + (Cell::kHasCellState ? 1 : 0));
-  }
-  template <class P>
-  static P saved_at(P reserve, int64_t rows, int64_t block, int64_t row) {
-    return reserve + (block * rows + row) * Cell::kSaved * U;
-  }
-  template <class P>
-  static P c_at(P reserve, int64_t rows, int64_t H, int64_t block, int64_t row) {
-    return reserve + count(H) * rows * U * Cell::kSaved + (block * rows + row) * U;
-  }
-};
 
 template <class Cell, class T>
 class Forward {
@@ -53,8 +30,10 @@ class Forward {
         rows_(steps_.rows()),
         plan_(make_plan<T>(l_, rows_, G, NB_)),
         chunk_(largest_chunk(l_, steps_, plan_.chunk_rows)),
+        x_stride_(l_.B == 1 && !l_.batch_sizes ? f.x.step : f.x.row),
         native_(l_.dtype == kNative<T>),
-        gather_(!native_ || !steps_.uniform(f.x)),
+        gather_(!native_ || !steps_.uniform(f.x) || (rows_ > 1 && collides<T>(x_stride_))),
+        copy_h_(!native_ || (l_.B > 1 && collides<T>(R_))),
         packed_(!native_ || rows_ > kUnpackedRows) {
     if (packed_) {
       w_ih_ = ws_.take<T>(NB_ * l_.I * W);
@@ -64,13 +43,13 @@ class Forward {
     b_hh_ = ws_.take<T>(NB_ * W);
     gx_ = ws_.take<T>(NB_ * chunk_ * W);
     scratch_ = ws_.take<T>(plan_.threads * scratch_size());
-    h0_ = ws_.take<T>(l_.B * R_);
-    if (gather_) x_ = ws_.take<T>(chunk_ * l_.I);
-    if (!native_) ring_ = ws_.take<T>(2 * l_.B * R_);
+    h0_ = ws_.take<T>(l_.B * spread(R_));
+    if (gather_) x_ = ws_.take<T>(chunk_ * spread(l_.I));
+    if (copy_h_) ring_ = ws_.take<T>(2 * l_.B * spread(R_));
     if (Cell::kHasCellState) c_ = ws_.take<T>(NB_ * l_.B * U);
     if (l_.P) {
-      w_hr_ = ws_.take<T>(blocks2(l_.P) * l_.H * 2 * L);
-      hidden_ = ws_.take<T>(l_.B * l_.H);
+      w_hr_ = ws_.take<T>(panels<T>(l_.P) * l_.H * 2 * L);
+      hidden_ = ws_.take<T>(l_.B * spread(l_.H));
     }
   }
 
@@ -96,25 +75,29 @@ class Forward {
   }
 
  private:
-  static int64_t blocks2(int64_t n) { return (n + 2 * L - 1) / (2 * L); }
+  using Block = typename B_::Block;
+  Block block(int64_t index) const { return B_::at(index, l_.H, packed_); }
+  static constexpr int64_t spread(int64_t columns) { return spread_stride<T>(columns); }
   int64_t scratch_size() const { return (l_.B + 1) * (W > 2 * L ? W : 2 * L); }
 
   void prepare(const Member& m, int64_t u0, int64_t u1) const {
     for (int64_t u = u0; u < u1; ++u) {
+      const Block b = block(u);
       if (packed_) {
-        pack_gates<T, G, UV>(w_ih_ + u * l_.I * W, f_.w.w_ih, l_.dtype, l_.H, l_.I, u * U);
-        pack_gates<T, G, UV>(w_hh_ + u * R_ * W, f_.w.w_hh, l_.dtype, l_.H, R_, u * U);
+        pack_weights(w_ih_, f_.w.w_ih, l_.I, b);
+        pack_weights(w_hh_, f_.w.w_hh, R_, b);
       }
-      pack_bias(b_ih_ + u * W, f_.w.b_ih, u);
-      pack_bias(b_hh_ + u * W, f_.w.b_hh, u);
+      pack_bias(b_ih_ + u * W, f_.w.b_ih, b);
+      pack_bias(b_hh_ + u * W, f_.w.b_hh, b);
     }
     int64_t a, b;
     m.share(l_.B, 1, a, b);
     for (int64_t r = a; r < b; ++r) {
+      T* h0 = h0_ + r * spread(R_);
       if (f_.hx)
-        load_row(h0_ + r * R_, at(f_.hx, l_.dtype, r * R_), l_.dtype, R_);
+        load_row(h0, at(f_.hx, l_.dtype, r * R_), l_.dtype, R_);
       else
-        std::fill(h0_ + r * R_, h0_ + (r + 1) * R_, T(0));
+        std::fill(h0, h0 + R_, T(0));
       if constexpr (Cell::kHasCellState)
         for (int64_t unit = 0; unit < NB_ * U; unit += L)
           store(c_at(r, unit), f_.cx && unit < l_.H
@@ -122,53 +105,68 @@ class Forward {
                                    : V{});
     }
     if (l_.P) {
-      m.share(blocks2(l_.P), 1, a, b);
+      m.share(panels<T>(l_.P), 1, a, b);
       for (int64_t p = a; p < b; ++p)
-        pack_gates<T, 1, 2>(w_hr_ + p * l_.H * 2 * L, f_.w.w_hr, l_.dtype, l_.P, l_.H, p * 2 * L);
+        pack_panel(w_hr_ + p * l_.H * 2 * L, panel_vectors<T>(l_.P, p), l_.dtype, l_.H, [&](int64_t j) {
+          const int64_t row = p * 2 * L + j;
+          return row < l_.P ? at(f_.w.w_hr, l_.dtype, row * l_.H) : nullptr;
+        });
     }
   }
 
-  void pack_bias(T* dst, const void* bias, int64_t block) const {
-    for (int g = 0; g < G; ++g)
-      for (int v = 0; v < UV; ++v) {
-        const int64_t unit = block * U + v * L;
-        store(dst + (g * UV + v) * L,
-              bias && unit < l_.H ? load_lanes<T>(at(bias, l_.dtype, g * l_.H + unit), l_.dtype, l_.H - unit) : V{});
-      }
+  void pack_weights(T* dst, const void* w, int64_t K, const Block& b) const {
+    pack_panel(dst + b.index * K * W, b.vectors, l_.dtype, K, [&](int64_t j) {
+      const auto c = B_::column(b, j);
+      return c.unit < 0 ? nullptr : at(w, l_.dtype, (c.gate * l_.H + c.unit) * K);
+    });
+  }
+
+  void pack_bias(T* dst, const void* bias, const Block& b) const {
+    std::fill(dst, dst + b.width(), T(0));
+    if (bias)
+      for (int64_t g = 0; g < G; ++g)
+        load_row(dst + g * b.pitch, at(bias, l_.dtype, g * l_.H + b.first()), l_.dtype, b.units);
   }
 
   // initial (training) or running (inference) cell state of a unit block: [block][B][U]
   T* c_at(int64_t row, int64_t unit) const { return c_ + (unit / U * l_.B + row) * U + unit % U; }
 
-  // gx [block][row of the chunk][gate][U] = W_ih x + b_ih
+  // gx [block][row of the chunk][gate][unit] = W_ih x + b_ih
   void project(const Member& m, const Chunk& c, int64_t u0, int64_t u1) const {
     const T* x = x_;
-    int64_t stride = l_.I;
+    int64_t stride = spread(l_.I);
     if (gather_) {
       for (int64_t t = c.first; t < c.last; ++t) {
         int64_t a, b;
         m.share(steps_.batch(t), 1, a, b);
         for (int64_t r = a; r < b; ++r)
-          load_row(x_ + (steps_.offset(t) - c.begin + r) * l_.I, steps_.row(f_.x, t, r), l_.dtype, l_.I);
+          load_row(x_ + (steps_.offset(t) - c.begin + r) * stride, steps_.row(f_.x, t, r), l_.dtype, l_.I);
       }
       m.sync();
     } else {
       x = static_cast<const T*>(steps_.row(f_.x, c.first, 0));
-      stride = l_.T > 1 && l_.B == 1 && !l_.batch_sizes ? f_.x.step : f_.x.row;
+      stride = x_stride_;
     }
     for (int64_t u = u0; u < u1; ++u)
-      product(u, c.rows, l_.I, x, stride, w_ih_, f_.w.w_ih, b_ih_ + u * W, gx_ + u * chunk_ * W);
+      product(block(u), c.rows, l_.I, x, stride, w_ih_, f_.w.w_ih, b_ih_ + u * W, gx_ + u * chunk_ * W);
   }
 
-  // out (rows, gate, U) = bias + a (rows, K) * one unit block of the gate weights, from their panels if they were packed
-  void product(int64_t block, int64_t rows, int64_t K, const T* a, int64_t stride, const T* panels, const void* weights,
-               const T* bias, T* out) const {
-    if (packed_) return panel_product<T, NV>(rows, K, a, stride, panels + block * K * W, bias, out);
-    const int64_t unit = block * U;
+  // out (rows, gate, unit) = bias + a (rows, K) * one unit block of the gate weights, from their panels if they were packed
+  void product(const Block& b, int64_t rows, int64_t K, const T* a, int64_t stride, const T* panels,
+               const void* weights, const T* bias, T* out) const {
+    if (packed_) return gate_product<NV>(b.vectors, rows, K, a, stride, panels + b.index * K * W, bias, out);
     int64_t n[NV];  // vectors of one panel: the gates, or a one-gate cell's neighbouring units
-    for (int j = 0; j < NV; ++j) n[j] = l_.H - unit - (G == 1 ? j * L : 0);
-    unpacked_product<T, NV>(rows, K, a, stride, static_cast<const T*>(weights) + unit * K, G == 1 ? L : l_.H, n, bias,
-                            out);
+    for (int j = 0; j < NV; ++j) n[j] = b.units - (G == 1 ? j * L : 0);
+    unpacked_product<T, NV>(rows, K, a, stride, static_cast<const T*>(weights) + b.first() * K, G == 1 ? L : l_.H, n,
+                            bias, out);
+  }
+
+  template <int N>
+  static void gate_product(int vectors, int64_t rows, int64_t K, const T* a, int64_t stride, const T* panel,
+                           const T* bias, T* out) {
+    if constexpr (N > 1)
+      if (vectors < N) return gate_product<N - 1>(vectors, rows, K, a, stride, panel, bias, out);
+    panel_product<T, N>(rows, K, a, stride, panel, bias, out);
   }
 
   void step(const Member& m, int64_t t, const Chunk& c, const RowShare& mine, int64_t u0, int64_t u1,
@@ -176,85 +174,103 @@ class Forward {
     const int64_t batch = steps_.batch(t), continuing = steps_.continuing(t);
     int64_t stride;
     const T* h_prev = previous_h(t, stride);
-    for (int64_t u = u0; u < u1; ++u) {
-      const T* bias = b_hh_ + u * W;
-      mine.each(0, continuing, [&](int64_t a, int64_t b) {
-        product(u, b - a, R_, h_prev + a * stride, stride, w_hh_, f_.w.w_hh, bias, scratch);
-        cells(t, c, u, a, b, h_prev, stride, true, scratch);
-      });
-      mine.each(continuing, batch, [&](int64_t a, int64_t b) {
-        product(u, b - a, R_, h0_ + a * R_, R_, w_hh_, f_.w.w_hh, bias, scratch);
-        cells(t, c, u, a, b, h0_, R_, false, scratch);
-      });
+    for (int64_t i = u0; i < u1; ++i) {
+      // to and fro, so that a step begins with the weights that the one before has left in the cache
+      const Block u = block(t & 1 ? u0 + u1 - 1 - i : i);
+      const auto rows = [&](int64_t a, int64_t b, const T* h, int64_t h_stride, bool from_step) {
+        if (f_.reserve) ask_for_reserve(u, steps_.offset(t) + a, b - a);
+        product(u, b - a, R_, h + a * h_stride, h_stride, w_hh_, f_.w.w_hh, b_hh_ + u.index * W, scratch);
+        if (native_ && u.units == U && !l_.P)
+          cells<true>(t, c, u, a, b, h, h_stride, from_step, scratch);
+        else
+          cells<false>(t, c, u, a, b, h, h_stride, from_step, scratch);
+      };
+      mine.each(0, continuing, [&](int64_t a, int64_t b) { rows(a, b, h_prev, stride, true); });
+      mine.each(continuing, batch, [&](int64_t a, int64_t b) { rows(a, b, h0_, spread(R_), false); });
     }
     if (l_.P) {
       if (!plan_.split_rows) m.sync();
-      int64_t p0 = 0, p1 = blocks2(l_.P);
+      int64_t p0 = 0, p1 = panels<T>(l_.P);
       if (!plan_.split_rows) m.share(p1, 1, p0, p1);
       mine.each(0, batch, [&](int64_t a, int64_t b) {
         for (int64_t p = p0; p < p1; ++p) {
-          panel_product<T, 2>(b - a, l_.H, hidden_ + a * l_.H, l_.H, w_hr_ + p * l_.H * 2 * L, (const T*)nullptr,
-                              scratch);
+          plain_product(b - a, l_.H, hidden_ + a * spread(l_.H), spread(l_.H), w_hr_, l_.P, p, scratch, 2 * L);
           for (int64_t r = a; r < b; ++r)
-            for (int v = 0; v < 2; ++v)
-              if (p * 2 * L + v * L < l_.P) put_h(t, r, p * 2 * L + v * L, load(scratch + ((r - a) * 2 + v) * L));
+            for (int64_t column = p * 2 * L, v = 0; v < panel_vectors<T>(l_.P, p); ++v, column += L)
+              put_h(t, r, column, load(scratch + ((r - a) * 2 + v) * L));
         }
       });
     }
     if (!plan_.split_rows) m.sync();
   }
 
+  void ask_for_reserve(const Block& u, int64_t row, int64_t rows) const {
+    T* const reserve = static_cast<T*>(f_.reserve);
+    prefetch<true>(B_::saved_at(reserve, rows_, u.index, row), rows * Cell::kSaved * U);
+    if constexpr (Cell::kHasCellState) prefetch<true>(B_::c_at(reserve, rows_, l_.H, u.index, row), rows * U);
+  }
+
   // h of the step before t, in the arithmetic type: (rows, R)
   const T* previous_h(int64_t t, int64_t& stride) const {
     const int64_t p = steps_.before(t);
-    stride = native_ ? f_.y.row : R_;
+    stride = p < 0 || copy_h_ ? spread(R_) : f_.y.row;
     if (p < 0) return h0_;
-    return native_ ? static_cast<const T*>(steps_.row(f_.y, p, 0)) : ring_ + (p & 1) * l_.B * R_;
+    return copy_h_ ? ring_ + (p & 1) * l_.B * stride : static_cast<const T*>(steps_.row(f_.y, p, 0));
   }
 
   void put_h(int64_t t, int64_t row, int64_t column, V h) const {
     store_lanes<T>(at(steps_.row_out(f_.y, t, row), l_.dtype, column), h, l_.dtype, R_ - column);
-    if (!native_) store_lanes<T>(ring_ + ((t & 1) * l_.B + row) * R_ + column, h, kNative<T>, R_ - column);
+    if (copy_h_)
+      store_lanes<T>(ring_ + ((t & 1) * l_.B + row) * spread(R_) + column, h, kNative<T>, R_ - column);
   }
 
-  // The epilogue: the cell on rows [a, b) of one unit block; gh [row - a][gate][U].
-  void cells(int64_t t, const Chunk& c, int64_t block, int64_t a, int64_t b, const T* h_prev, int64_t h_stride,
-             bool continuing, const T* gh_rows) const {
+  // The epilogue: the cell on rows [a, b) of one unit block; gh [row - a][gate][unit]. Whole: a full block of native values
+  // that become y as they are, the common case, without a question in the loop.
+  template <bool Whole>
+  void cells(int64_t t, const Chunk& c, const Block& u, int64_t a, int64_t b, const T* h_prev, int64_t h_stride,
+             bool from_step, const T* gh_row) const {
+    const int64_t row = steps_.offset(t) + a, width = Whole ? W : u.width(), pitch = Whole ? U : u.pitch;
+    const T* gx_row = gx_ + u.index * chunk_ * W + (row - c.begin) * width;
+    const T* h_in = h_prev + a * h_stride + u.first();
+    T* y = Whole ? static_cast<T*>(steps_.row_out(f_.y, t, a)) + u.first() : nullptr;
+    T* ring = copy_h_ ? ring_ + ((t & 1) * l_.B + a) * spread(R_) + u.first() : nullptr;
     T* const reserve = static_cast<T*>(f_.reserve);
-    const int64_t before = steps_.before(t);
+    T* saved_out = reserve ? B_::saved_at(reserve, rows_, u.index, row) : nullptr;
+    T *c_out = nullptr, *c_in = nullptr;
+    if constexpr (Cell::kHasCellState) {
+      T* running = c_at(a, u.first());
+      c_out = reserve ? B_::c_at(reserve, rows_, l_.H, u.index, row) : running;
+      c_in = reserve && from_step ? B_::c_at(reserve, rows_, l_.H, u.index, steps_.offset(steps_.before(t)) + a)
+                                  : running;
+    }
     for (int64_t r = a; r < b; ++r) {
-      const int64_t row = steps_.offset(t) + r;
-      const T* gx_row = gx_ + (block * chunk_ + row - c.begin) * W;
-      const T* gh_row = gh_rows + (r - a) * W;
       for (int v = 0; v < UV; ++v) {
-        const int64_t unit = block * U + v * L, n = l_.H - unit;
+        const int64_t n = Whole ? L : u.units - v * L;
         if (n <= 0) break;
         V gx[G], gh[G], saved[Cell::kSaved + 1], hp{}, cp{}, h, cn{};
         for (int g = 0; g < G; ++g) {
-          gx[g] = load(gx_row + (g * UV + v) * L);
-          gh[g] = load(gh_row + (g * UV + v) * L);
+          gx[g] = load(gx_row + g * pitch + v * L);
+          gh[g] = load(gh_row + g * pitch + v * L);
         }
-        if constexpr (Cell::kReadsHPrev) hp = load_lanes<T>(h_prev + r * h_stride + unit, kNative<T>, n);
-        T* c_out = nullptr;
-        if constexpr (Cell::kHasCellState) {
-          T* running = c_at(r, unit);
-          c_out = reserve ? B_::c_at(reserve, rows_, l_.H, block, row) + v * L : running;
-          const T* c_in = reserve && continuing
-                              ? B_::c_at(reserve, rows_, l_.H, block, steps_.offset(before) + r) + v * L
-                              : running;
-          cp = load(c_in);
-        }
+        if constexpr (Cell::kReadsHPrev)
+          hp = Whole ? load(h_in + v * L) : load_lanes<T>(h_in + v * L, kNative<T>, n);
+        if constexpr (Cell::kHasCellState) cp = load(c_in + v * L);
         Cell::template forward<Math<T>>(gx, gh, hp, cp, h, cn, saved);
-        if constexpr (Cell::kHasCellState) store(c_out, cn);
-        if (reserve) {
-          T* s = B_::saved_at(reserve, rows_, block, row) + v * L;
-          for (int i = 0; i < Cell::kSaved; ++i) store(s + i * U, saved[i]);
+        if constexpr (Cell::kHasCellState) store(c_out + v * L, cn);
+        if (reserve)
+          for (int i = 0; i < Cell::kSaved; ++i) store(saved_out + i * U + v * L, saved[i]);
+        if constexpr (Whole) {
+          store(y + v * L, h);
+          if (copy_h_) store(ring + v * L, h);
+        } else if (l_.P) {
+          store_lanes<T>(hidden_ + r * spread(l_.H) + u.first() + v * L, h, kNative<T>, n);
+        } else {
+          put_h(t, r, u.first() + v * L, h);
         }
-        if (l_.P)
-          store_lanes<T>(hidden_ + r * l_.H + unit, h, kNative<T>, n);
-        else
-          put_h(t, r, unit, h);
       }
+      gx_row += width, gh_row += width, h_in += h_stride, saved_out += reserve ? Cell::kSaved * U : 0;
+      if constexpr (Cell::kHasCellState) c_in += U, c_out += U;
+      if constexpr (Whole) y += f_.y.row, ring += copy_h_ ? spread(R_) : 0;
     }
   }
 
@@ -285,14 +301,17 @@ class Forward {
   const int64_t rows_;
   const Plan plan_;
   const int64_t chunk_;
-  const bool native_, gather_, packed_;
-  T *w_ih_ = nullptr, *w_hh_ = nullptr, *w_hr_ = nullptr;  // packed [block][k][gate][U]; w_hr [block][k][2L]
-  T *b_ih_, *b_hh_;                                        // [block][gate][U]
-  T *gx_, *scratch_;                                       // [block][chunk row][gate][U]; a thread's [row][gate][U]
-  T *h0_, *c_ = nullptr;                                   // (B, R); [block][B][U]
-  T* x_ = nullptr;                                         // (chunk rows, I): x where it is strided or 16-bit
-  T* ring_ = nullptr;                                      // 2 x (B, R): h of the last two steps where y is 16-bit
-  T* hidden_ = nullptr;                                    // (B, H): h before the projection
+  const int64_t x_stride_;                  // of rows that are read in place
+  const bool native_, gather_, copy_h_;     // storage is the arithmetic type; x is copied before use; and so is h
+  const bool packed_;                       // the weights are
+  T *w_ih_ = nullptr, *w_hh_ = nullptr;     // [block][k][gate][unit]
+  T* w_hr_ = nullptr;                       // [panel][k][2L]
+  T *b_ih_, *b_hh_;                         // [block][gate][unit]
+  T *gx_, *scratch_;                        // [block][chunk row][gate][unit]; a thread's [row][gate][unit]
+  T *h0_, *c_ = nullptr;                    // (B, R); [block][B][U]
+  T* x_ = nullptr;                          // (chunk rows, I): x where it is strided, 16-bit or in collision
+  T* ring_ = nullptr;                       // 2 x (B, R): h of the last two steps where y is 16-bit or in collision
+  T* hidden_ = nullptr;                     // (B, H): h before the projection; rows of all these at spread strides
 };
 
 }  // namespace FASTRNN_ISA

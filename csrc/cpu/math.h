@@ -20,7 +20,7 @@ struct Math {
     } else {
       V e_minus_1, scale;
       expm1_parts(-x, e_minus_1, scale);
-      return T(1) / (T(1) + (scale * e_minus_1 + scale));
+      return reciprocal<T>(T(1) + (scale * e_minus_1 + scale));
     }
   }
 
@@ -36,7 +36,7 @@ struct Math {
       V e_minus_1, scale;
       expm1_parts(x + x, e_minus_1, scale);
       const V t = scale * e_minus_1 + (scale - T(1));
-      return t / (t + T(2));
+      return t * reciprocal<T>(t + T(2));
     }
   }
 

@@ -37,44 +37,54 @@ FASTRNN_INLINE void transpose(Vec<T> (&rows)[kLanes<T>]) {
   }
 }
 
-// dst [k][width]: lane l of column vector `dst + k * width` is src[row l][k], for `rows` <= L rows; src (rows, K).
+// dst [k][width]: lane l of vector `dst + k * width` is rows[l][k]; a row that is null counts as zeros.
 template <class T>
-inline void pack_transposed(T* dst, int64_t width, const void* src, DType d, int64_t rows, int64_t K) {
+inline void pack_transposed(T* dst, int64_t width, const void* const (&rows)[kLanes<T>], DType d, int64_t K) {
   constexpr int L = kLanes<T>;
   for (int64_t k = 0; k < K; k += L) {
     const int64_t n = K - k < L ? K - k : L;
     Vec<T> block[L];
-    for (int l = 0; l < L; ++l) block[l] = l < rows ? load_lanes<T>(at(src, d, l * K + k), d, n) : Vec<T>{};
+    for (int l = 0; l < L; ++l) block[l] = rows[l] ? load_lanes<T>(at(rows[l], d, k), d, n) : Vec<T>{};
     transpose<T>(block);
     for (int64_t i = 0; i < n; ++i) store(dst + (k + i) * width, block[i]);
   }
 }
 
-// One unit block of gate weights src (G*H, K): dst [k][gate][unit of the block].
-template <class T, int G, int UV>
-inline void pack_gates(T* dst, const void* src, DType d, int64_t H, int64_t K, int64_t first_unit) {
+// One panel of `vectors` vectors: column j of dst [k][vectors * L] is the row of K values at row(j), zeros where that is null.
+template <class T, class Row>
+inline void pack_panel(T* dst, int vectors, DType d, int64_t K, Row&& row) {
   constexpr int L = kLanes<T>;
-  constexpr int64_t width = G * UV * L;
-  for (int g = 0; g < G; ++g)
-    for (int v = 0; v < UV; ++v) {
-      const int64_t unit = first_unit + v * L, n = H - unit < 0 ? 0 : H - unit;
-      const void* rows = n ? at(src, d, (g * H + unit) * K) : src;
-      pack_transposed<T>(dst + (g * UV + v) * L, width, rows, d, n < L ? n : L, K);
-    }
+  for (int v = 0; v < vectors; ++v) {
+    const void* rows[L];
+    for (int l = 0; l < L; ++l) rows[l] = row(v * L + l);
+    pack_transposed<T>(dst + v * L, vectors * L, rows, d, K);
+  }
 }
 
-// Panels of 2 vectors: row `src` (or zeros, if null) of `columns` values becomes row k of the panels [first, last), each
-// (K, 2L) at dst + panel * K * 2L. A row is read in one go, whatever the number of panels.
+// Operands without gates: n columns in panels of two vectors, of which the last is one vector wide where that is enough.
+// Panel p of K rows stands at p * K * 2L.
 template <class T>
-FASTRNN_INLINE void pack_row(T* dst, int64_t K, int64_t k, const void* src, DType d, int64_t columns, int64_t first,
+constexpr int64_t panels(int64_t n) {
+  return (n + 2 * kLanes<T> - 1) / (2 * kLanes<T>);
+}
+template <class T>
+constexpr int panel_vectors(int64_t n, int64_t p) {
+  return n - p * 2 * kLanes<T> <= kLanes<T> ? 1 : 2;
+}
+
+// Row `src` (or zeros, if null) of n values becomes row k of the panels [first, last). A row is read in one go, whatever the
+// number of panels.
+template <class T>
+FASTRNN_INLINE void pack_row(T* dst, int64_t K, int64_t k, const void* src, DType d, int64_t n, int64_t first,
                              int64_t last) {
   constexpr int L = kLanes<T>;
-  for (int64_t p = first; p < last; ++p)
-    for (int v = 0; v < 2; ++v) {
+  for (int64_t p = first; p < last; ++p) {
+    const int NV = panel_vectors<T>(n, p);
+    for (int v = 0; v < NV; ++v) {
       const int64_t c = (2 * p + v) * L;
-      store(dst + ((p * K + k) * 2 + v) * L,
-            src && c < columns ? load_lanes<T>(at(src, d, c), d, columns - c) : Vec<T>{});
+      store(dst + (2 * p * K + k * NV + v) * L, src && c < n ? load_lanes<T>(at(src, d, c), d, n - c) : Vec<T>{});
     }
+  }
 }
 
 }  // namespace FASTRNN_ISA

@@ -10,9 +10,10 @@
 namespace fastrnn {
 inline namespace FASTRNN_ISA {
 
-// Accumulators + one panel vector + one broadcast a row must fit the register file.
+// Accumulators + one panel vector + one broadcast a row must fit the register file; more than 12 rows would spill their
+// addresses.
 template <int NV>
-constexpr int kTileRows = (kVectorRegisters == 32 ? 24 : 12) / NV;
+constexpr int kTileRows = NV == 1 ? 12 : (kVectorRegisters == 32 ? 24 : 12) / NV;
 
 // acc += column of a x row of panel. The shorter side is held in registers, the longer passes by one at a time: one order
 // for all would spill (12 accumulators + 4 + 1 > 16).
@@ -54,6 +55,7 @@ FASTRNN_NOINLINE void tile_kernel(int64_t K, const T* a, int64_t row_stride, int
   for (int r = 0; r < MR; ++r) {
     FASTRNN_UNROLL
     for (int j = 0; j < NV; ++j) {
+      __builtin_prefetch(out + r * out_stride + j * L, 1);  // needed when the sums are done, and often far away
       FASTRNN_UNROLL
       for (int u = 0; u < KU; ++u) acc[u][r][j] = V{};
     }
@@ -92,13 +94,11 @@ inline void tile(int rows, int64_t K, const T* a, int64_t row_stride, int64_t k_
 }
 
 // out (rows, NV vectors) = bias (one panel row, or null) + a (rows, K; columns adjacent) * panel (K, NV vectors).
-// K is cut so that a slice of the panel stays in the first-level cache while all rows pass over it, and so that no sum
-// runs over many hundred terms: sums of slices round less.
+// K is cut so that no sum runs over many hundred terms: sums of slices round less.
 template <class T, int NV>
 inline void panel_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* panel, const T* bias,
                           T* out, int64_t out_stride = NV * kLanes<T>) {
-  constexpr int64_t width = NV * kLanes<T>;
-  constexpr int64_t cached = 16384 / (width * int64_t(sizeof(T))), slice = cached < 128 ? cached : 128;
+  constexpr int64_t width = NV * kLanes<T>, slice = 256;
   constexpr int MR = kTileRows<NV>;
   // rows are dealt evenly: 16 rows by tiles of 3 are 3 3 3 3 2 2, not 3 3 3 3 3 1
   const int64_t tiles = (rows + MR - 1) / MR;
@@ -113,6 +113,17 @@ inline void panel_product(int64_t rows, int64_t K, const T* a, int64_t row_strid
     }
     k += depth;
   } while (k < K);
+}
+
+// out (rows, columns of panel p) = a (rows, K) * panel p of an operand of n columns (see pack.h)
+template <class T>
+inline void plain_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* operand, int64_t n,
+                          int64_t p, T* out, int64_t out_stride) {
+  const T* panel = operand + p * K * 2 * kLanes<T>;
+  if (panel_vectors<T>(n, p) == 1)
+    panel_product<T, 1>(rows, K, a, row_stride, panel, nullptr, out, out_stride);
+  else
+    panel_product<T, 2>(rows, K, a, row_stride, panel, nullptr, out, out_stride);
 }
 
 // The same product with weights as they lie, w (columns of the panel, K) row-major: for a call of a few rows, where to pack

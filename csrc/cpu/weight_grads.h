@@ -6,35 +6,52 @@
 namespace fastrnn {
 inline namespace FASTRNN_ISA {
 
-// c (columns of a, n) [+]= a^T panels, for the columns [m0, m1) of a (rows, lda); panels [n block][rows][2L].
-// pack: kTileRows<2> columns of a, one thread's. Sums run over slices of the rows, so that they round less.
+// The left operand of an outer product: some columns of a matrix of row gradients, copied as (rows, pitch) so that a tile
+// reads them one after the other.
 template <class T>
-inline void add_outer(int64_t rows, const T* a, int64_t lda, int64_t m0, int64_t m1, const T* panels, int64_t n, T* c,
-                      bool accumulate, T* pack) {
-  constexpr int L = kLanes<T>, MR = kTileRows<2>;
-  constexpr int64_t W2 = 2 * L, pad = (MR + L - 1) / L * L, slice = 96;
-  const int64_t tiles = (m1 - m0 + MR - 1) / MR;
-  for (int64_t i = 0; i < tiles; ++i) {
-    const int64_t m = m0 + (m1 - m0) * i / tiles, count = m0 + (m1 - m0) * (i + 1) / tiles - m;
+struct Columns {
+  static constexpr int64_t kMost = kTileRows<2>, kPitch = (kMost + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+  T* data;
+  int64_t rows, count;
+
+  // columns [first, first + count) of src (rows, stride); whole vectors are read
+  Columns(T* memory, const T* src, int64_t stride, int64_t rows, int64_t first, int64_t count)
+      : data(memory), rows(rows), count(count) {
     for (int64_t k = 0; k < rows; ++k)
-      for (int64_t v = 0; v < pad; v += L) store(pack + k * pad + v, load(a + k * lda + m + v));
-    for (int64_t j = 0; j < n; j += W2) {
-      T* const out = c + m * n + j;
-      T edge[MR * W2];
-      const bool whole = j + W2 <= n;  // otherwise the tile is finished aside, and only its columns within n copied
-      T* const sum = whole ? out : edge;
-      const int64_t stride = whole ? n : W2;
-      bool add = accumulate && whole;
-      for (int64_t k = 0; k < rows; k += slice) {
-        const int64_t depth = std::min(slice, rows - k);
-        tile<T, 2>(int(count), depth, pack + k * pad, 1, pad, panels + j * rows + k * W2, add ? sum : nullptr, stride,
-                   sum, stride);
-        add = true;
-      }
-      if (whole) continue;
-      for (int64_t r = 0; r < count; ++r)
-        for (int64_t l = 0; l < n - j; ++l) out[r * n + l] = edge[r * W2 + l] + (accumulate ? out[r * n + l] : T(0));
-    }
+      for (int64_t v = 0; v < kPitch; v += kLanes<T>) store(data + k * kPitch + v, load(src + k * stride + first + v));
+  }
+};
+
+// c (a.count, n) [+]= a^T * panels, rows of c at ldc; panels [panel of n][rows][2L] (pack.h). Sums run over slices of the
+// rows, so that they round less.
+template <class T, int NV>
+inline void add_outer_panel(const Columns<T>& a, const T* panel, int64_t n, T* c, int64_t ldc, bool accumulate) {
+  constexpr int64_t width = NV * kLanes<T>, slice = 256, pitch = Columns<T>::kPitch;
+  T edge[Columns<T>::kMost * width];
+  const bool whole = n >= width;  // otherwise the tile is finished aside, and only its columns within n copied
+  T* const sum = whole ? c : edge;
+  const int64_t stride = whole ? ldc : width;
+  bool add = accumulate && whole;
+  for (int64_t k = 0, depth; k < a.rows; k += depth, add = true) {
+    depth = a.rows - k <= slice + slice / 2 ? a.rows - k : slice;
+    for (int64_t r = 0; r < a.count; r += kTileRows<NV>)
+      tile<T, NV>(int(std::min<int64_t>(kTileRows<NV>, a.count - r)), depth, a.data + k * pitch + r, 1, pitch,
+                  panel + k * width, add ? sum + r * stride : nullptr, stride, sum + r * stride, stride);
+  }
+  if (!whole)
+    for (int64_t r = 0; r < a.count; ++r)
+      for (int64_t l = 0; l < n; ++l) c[r * ldc + l] = edge[r * width + l] + (accumulate ? c[r * ldc + l] : T(0));
+}
+
+template <class T>
+inline void add_outer(const Columns<T>& a, const T* operand, int64_t n, T* c, bool accumulate) {
+  constexpr int64_t W2 = 2 * kLanes<T>;
+  for (int64_t p = 0; p < panels<T>(n); ++p) {
+    const T* panel = operand + p * a.rows * W2;
+    if (panel_vectors<T>(n, p) == 1)
+      add_outer_panel<T, 1>(a, panel, n - p * W2, c + p * W2, n, accumulate);
+    else
+      add_outer_panel<T, 2>(a, panel, n - p * W2, c + p * W2, n, accumulate);
   }
 }
 
@@ -45,43 +62,45 @@ class WeightGrads {
   static constexpr int64_t W2 = 2 * L;
 
  public:
-  WeightGrads(const BackwardArgs& f, const Steps& steps, int64_t chunk, int threads, Workspace& ws)
+  // dg's rows are `stride` apart, dh's `dh_stride`
+  WeightGrads(const BackwardArgs& f, const Steps& steps, int64_t chunk, int threads, int64_t stride, int64_t dh_stride,
+              Workspace& ws)
       : f_(f),
         l_(f.layer),
         R_(l_.R()),
-        width_(GC * l_.H),
+        stride_(stride),
+        dh_stride_(dh_stride),
         chunk_(chunk),
         steps_(steps),
         native_(l_.dtype == kNative<T>) {
-    const int64_t IB = blocks(l_.I);
-    pack_ = ws.take<T>(threads * chunk * pack_width());
-    if (f.dx) w_ih_ = ws.take<T>(IB * G * l_.H * W2);
+    columns_ = ws.take<T>(threads * chunk * Columns<T>::kPitch);
+    if (f.dx) w_ih_ = ws.take<T>(panels<T>(l_.I) * G * l_.H * W2);
     if (f.dw_ih) {
-      x_ = ws.take<T>(IB * chunk * W2);
+      x_ = ws.take<T>(panels<T>(l_.I) * chunk * W2);
       dw_ih_ = native_ ? static_cast<T*>(f.dw_ih) : ws.take<T>(G * l_.H * l_.I);
     }
     if (f.dw_hh) {
-      h_ = ws.take<T>(blocks(R_) * chunk * W2);
+      h_ = ws.take<T>(panels<T>(R_) * chunk * W2);
       dw_hh_ = native_ ? static_cast<T*>(f.dw_hh) : ws.take<T>(G * l_.H * R_);
     }
     if (f.dw_hr) {
-      m_ = ws.take<T>(blocks(l_.H) * chunk * W2);
+      m_ = ws.take<T>(panels<T>(l_.H) * chunk * W2);
       dw_hr_ = native_ ? static_cast<T*>(f.dw_hr) : ws.take<T>(l_.P * l_.H);
     }
-    if (f.db_ih || f.db_hh) db_ = ws.take<T>(width_);
+    if (f.db_ih || f.db_hh) db_ = ws.take<T>(GC * l_.H);
   }
 
   void prepare(const Member& m) const {
     int64_t a, b;
     if (w_ih_) {
-      m.share(blocks(l_.I), 1, a, b);
+      m.share(panels<T>(l_.I), 1, a, b);
       for (int64_t k = 0; k < G * l_.H; ++k) {
         const int64_t row = Cell::gate_of_x(int(k / l_.H)) * l_.H + k % l_.H;
         pack_row(w_ih_, G * l_.H, k, at(f_.w.w_ih, l_.dtype, row * l_.I), l_.dtype, l_.I, a, b);
       }
     }
     if (db_) {
-      m.share(width_, 1, a, b);
+      m.share(GC * l_.H, 1, a, b);
       std::fill(db_ + a, db_ + b, T(0));
     }
   }
@@ -89,27 +108,31 @@ class WeightGrads {
   // dg (rows, GC*H), dh (rows, P), hidden (rows, H) of the chunk. All members call it together; dg may be overwritten
   // after it returns.
   void add(const Member& m, const Chunk& c, const T* dg, const T* dh, const T* hidden, T* scratch) const {
-    const bool first = l_.reverse ? c.first == 0 : c.last == l_.T;  // the first chunk to be added
+    const bool accumulate = l_.reverse ? c.first != 0 : c.last != l_.T;  // false for the first chunk to be added
     pack_operands(m, c, hidden);
     if (w_ih_) add_dx(m, c, dg, scratch);
     if (db_) add_db(m, c.rows, dg);
     m.sync();
-    T* pack = pack_ + m.id * chunk_ * pack_width();
-    for (int j = 0; j < G; ++j) {
-      int64_t a, b;
-      m.share(l_.H, kTileRows<2>, a, b);
-      if (dw_ih_)
-        add_outer(c.rows, dg + (Cell::kGradX + j) * l_.H, width_, a, b, x_, l_.I,
-                  dw_ih_ + Cell::gate_of_x(j) * l_.H * l_.I, !first, pack);
-      if (dw_hh_)
-        add_outer(c.rows, dg + (Cell::kGradH + j) * l_.H, width_, a, b, h_, R_, dw_hh_ + Cell::gate_of_h(j) * l_.H * R_,
-                  !first, pack);
-    }
-    if (dw_hr_) {
-      int64_t a, b;
-      m.share(l_.P, kTileRows<2>, a, b);
-      add_outer(c.rows, dh, l_.P, a, b, m_, l_.H, dw_hr_, !first, pack);
-    }
+    if (x_ || h_)
+      for (int64_t j = 0; j < GC; ++j) {
+        const int64_t x_gate = j - Cell::kGradX, h_gate = j - Cell::kGradH;
+        const bool of_x = x_ && x_gate >= 0 && x_gate < G, of_h = h_ && h_gate >= 0 && h_gate < G;
+        if (!of_x && !of_h) continue;
+        tiles(m, c, dg + j * l_.H, stride_, l_.H, [&](const Columns<T>& a, int64_t unit) {
+          if (of_x) {
+            const int64_t row = Cell::gate_of_x(int(x_gate)) * l_.H + unit;
+            add_outer(a, x_, l_.I, dw_ih_ + row * l_.I, accumulate);
+          }
+          if (of_h) {
+            const int64_t row = Cell::gate_of_h(int(h_gate)) * l_.H + unit;
+            add_outer(a, h_, R_, dw_hh_ + row * R_, accumulate);
+          }
+        });
+      }
+    if (dw_hr_)
+      tiles(m, c, dh, dh_stride_, l_.P, [&](const Columns<T>& a, int64_t row) {
+        add_outer(a, m_, l_.H, dw_hr_ + row * l_.H, accumulate);
+      });
     m.sync();
   }
 
@@ -130,24 +153,35 @@ class WeightGrads {
   }
 
  private:
-  static int64_t blocks(int64_t n) { return (n + W2 - 1) / W2; }
-  static constexpr int64_t pack_width() { return (kTileRows<2> + L - 1) / L * L; }
+  // body(columns, first) for this member's share of the n columns of src, tile by tile
+  template <class Body>
+  void tiles(const Member& m, const Chunk& c, const T* src, int64_t stride, int64_t n, Body&& body) const {
+    constexpr int64_t most = Columns<T>::kMost;
+    int64_t a, b;
+    m.share(n, most, a, b);
+    T* memory = columns_ + m.id * chunk_ * Columns<T>::kPitch;
+    const int64_t count = (b - a + most - 1) / most;
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t first = a + (b - a) * i / count, last = a + (b - a) * (i + 1) / count;
+      body(Columns<T>(memory, src, stride, c.rows, first, last - first), first);
+    }
+  }
 
   void pack_operands(const Member& m, const Chunk& c, const T* hidden) const {
     int64_t a, b;
     if (x_) {
-      m.share(blocks(l_.I), 1, a, b);
+      m.share(panels<T>(l_.I), 1, a, b);
       pack_rows(x_, c, l_.I, a, b, [&](int64_t t, int64_t r) { return steps_.row(f_.x, t, r); });
     }
     if (h_) {
-      m.share(blocks(R_), 1, a, b);
+      m.share(panels<T>(R_), 1, a, b);
       pack_rows(h_, c, R_, a, b, [&](int64_t t, int64_t r) -> const void* {
         if (r < steps_.continuing(t)) return steps_.row(f_.y, steps_.before(t), r);
         return f_.hx ? at(f_.hx, l_.dtype, r * R_) : nullptr;
       });
     }
     if (m_) {
-      m.share(blocks(l_.H), 1, a, b);
+      m.share(panels<T>(l_.H), 1, a, b);
       for (int64_t k = 0; k < c.rows; ++k) pack_row(m_, c.rows, k, hidden + k * l_.H, kNative<T>, l_.H, a, b);
     }
   }
@@ -164,17 +198,15 @@ class WeightGrads {
     int64_t a, b;
     m.share(c.rows, kTileRows<2>, a, b);
     if (a == b) return;
-    const T* left = dg + a * width_ + Cell::kGradX * l_.H;
+    const T* left = dg + a * stride_ + Cell::kGradX * l_.H;
     void* out = at(f_.dx, l_.dtype, (c.begin + a) * l_.I);
-    for (int64_t p = 0; p < blocks(l_.I); ++p) {
-      const T* panel = w_ih_ + p * G * l_.H * W2;
-      const int64_t n = std::min(l_.I - p * W2, W2);
-      if (native_ && n == W2) {
-        panel_product<T, 2>(b - a, G * l_.H, left, width_, panel, (const T*)nullptr, static_cast<T*>(out) + p * W2,
-                            l_.I);
+    for (int64_t p = 0; p < panels<T>(l_.I); ++p) {
+      const int64_t n = std::min(l_.I - p * W2, panel_vectors<T>(l_.I, p) * int64_t(L));
+      if (native_ && n % L == 0) {
+        plain_product(b - a, G * l_.H, left, stride_, w_ih_, l_.I, p, static_cast<T*>(out) + p * W2, l_.I);
         continue;
       }
-      panel_product<T, 2>(b - a, G * l_.H, left, width_, panel, (const T*)nullptr, scratch);
+      plain_product(b - a, G * l_.H, left, stride_, w_ih_, l_.I, p, scratch, W2);
       for (int64_t k = 0; k < b - a; ++k)
         store_row(at(out, l_.dtype, k * l_.I + p * W2), scratch + k * W2, l_.dtype, n);
     }
@@ -182,7 +214,7 @@ class WeightGrads {
 
   void add_db(const Member& m, int64_t rows, const T* dg) const {
     int64_t a, b;
-    m.share(width_, 2 * L, a, b);
+    m.share(GC * l_.H, 2 * L, a, b);
     for (int64_t j = a; j < b; j += 2 * L) {
       // short sums of sums: a long running total would be rounded once a row
       const int64_t n = std::min<int64_t>(b - j, 2 * L);
@@ -190,7 +222,7 @@ class WeightGrads {
       for (int64_t k0 = 0; k0 < rows; k0 += 16) {
         V part[2] = {};
         for (int64_t k = k0; k < std::min(rows, k0 + 16); ++k)
-          for (int v = 0; v < 2; ++v) part[v] += load(dg + k * width_ + j + v * L);
+          for (int v = 0; v < 2; ++v) part[v] += load(dg + k * stride_ + j + v * L);
         for (int v = 0; v < 2; ++v) sum[v] += part[v];
       }
       for (int64_t l = 0; l < n; ++l) db_[j + l] += sum[l / L][l % L];
@@ -206,12 +238,12 @@ class WeightGrads {
 
   const BackwardArgs& f_;
   const Layer& l_;
-  const int64_t R_, width_, chunk_;
+  const int64_t R_, stride_, dh_stride_, chunk_;
   const Steps& steps_;
   const bool native_;
-  T* pack_;                                       // a thread's (chunk rows, pack_width)
-  T* w_ih_ = nullptr;                             // [block of I][G*H][2L], for dx
-  T *x_ = nullptr, *h_ = nullptr, *m_ = nullptr;  // [block][chunk rows][2L]: x, h_{t-1}, h before projection
+  T* columns_;                                    // a thread's (chunk rows, kPitch)
+  T* w_ih_ = nullptr;                             // [panel of I][G*H][2L], for dx
+  T *x_ = nullptr, *h_ = nullptr, *m_ = nullptr;  // [panel][chunk rows][2L]: x, h_{t-1}, h before projection
   T *dw_ih_ = nullptr, *dw_hh_ = nullptr, *dw_hr_ = nullptr;  // as the weights
   T* db_ = nullptr;                                           // (GC*H)
 };
