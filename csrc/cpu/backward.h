@@ -43,6 +43,7 @@ class Backward {
       dh_ = ws_.take<T>(chunk_ * dh_stride_);
       if (f.dw_hr) hidden_ = ws_.take<T>(chunk_ * l_.H);
     }
+    prefer_huge_pages(f.dx, rows_ * l_.I * size_of(l_.dtype));
   }
 
   int threads() const { return plan_.threads; }

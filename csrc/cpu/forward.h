@@ -51,6 +51,8 @@ class Forward {
       w_hr_ = ws_.take<T>(panels<T>(l_.P) * l_.H * 2 * L);
       hidden_ = ws_.take<T>(l_.B * spread(l_.H));
     }
+    prefer_huge_pages(f.y.data, rows_ * R_ * size_of(l_.dtype));
+    if (f.reserve) prefer_huge_pages(f.reserve, B_::reserve_size(rows_, l_.H) * int64_t(sizeof(T)));
   }
 
   int threads() const { return plan_.threads; }

@@ -18,9 +18,10 @@ struct Math {
       for (int l = 0; l < kLanes<T>; ++l) x[l] = 1 / (1 + std::exp(-x[l]));
       return x;
     } else {
-      V e_minus_1, scale;
-      expm1_parts(-x, e_minus_1, scale);
-      return reciprocal<T>(T(1) + (scale * e_minus_1 + scale));
+      // far out e^{-x} needs a bound only; the form of the comparisons lets NaN through
+      V m, scale;
+      expm1_parts<-1>(at_least<T>(at_most<T>(x, T(87)), T(-88)), m, scale);
+      return quotient<T>(broadcast(T(1)), scale * m + (scale + T(1)));
     }
   }
 
@@ -30,13 +31,10 @@ struct Math {
       for (int l = 0; l < kLanes<T>; ++l) x[l] = std::tanh(x[l]);
       return x;
     } else {
-      // from 9.2 on tanh is 1 in fp32; the form of the comparison lets NaN through
-      x = x > T(9.2f) ? broadcast(T(9.2f)) : x;
-      x = x < T(-9.2f) ? broadcast(T(-9.2f)) : x;
-      V e_minus_1, scale;
-      expm1_parts(x + x, e_minus_1, scale);
-      const V t = scale * e_minus_1 + (scale - T(1));
-      return t * reciprocal<T>(t + T(2));
+      V m, scale;
+      expm1_parts<2>(at_least<T>(at_most<T>(x, T(9.2f)), T(-9.2f)), m, scale);  // from 9.2 on tanh is 1 in fp32
+      const V t = scale * m + (scale - T(1));
+      return quotient<T>(t, t + T(2));
     }
   }
 
@@ -45,20 +43,25 @@ struct Math {
   static FASTRNN_INLINE V relu_grad(V h, V dh) { return h <= T(0) ? V{} : dh; }
 
  private:
-  // e^x = scale * (1 + m), scale = 2^n, m = e^r - 1, |r| <= ln2 / 2
+  // e^{Sx} = scale * (1 + m), scale = 2^n, m = e^{Sr} - 1, |Sr| <= ln2 / 2, for |Sx| < 89. m = r (S + r q(r)).
+  template <int S>
   static FASTRNN_INLINE void expm1_parts(V x, V& m, V& scale) {
     using U = typename Simd<T>::U;
-    x = x > T(88.f) ? broadcast(T(88.f)) : x;
-    x = x < T(-87.f) ? broadcast(T(-87.f)) : x;
+    constexpr T s = S, s2 = s * s, s3 = s2 * s;
     const T magic = 12582912.f;  // 1.5 * 2^23: adding it rounds to an integer, left in the low bits
-    const V shifted = x * T(1.44269504f) + magic;
+    const V shifted = x * T(s * 1.44269504f) + magic;
     const V n = shifted - magic;
-    const V r = (x - n * T(0.693145752f)) - n * T(1.42860677e-6f);  // ln 2 in two parts
-    V q = r * T(1.388251556e-3f) + T(8.366547179e-3f);
-    q = q * r + T(4.166720072e-2f);
-    q = q * r + T(1.666654342e-1f);
-    q = q * r + T(4.999999815e-1f);
-    m = r * r * q + r;
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+    // ln 2 in one part: it is off by 2e-9 n, and where n is large neither sigmoid nor tanh depends on x any more
+    const V r = x - n * T(0.693147182f / s);
+#else
+    const V r = (x - n * T(0.693145752f / s)) - n * T(1.42860677e-6f / s);  // the first product is exact
+#endif
+    V q = r * T(s3 * s3 * 1.388251556e-3f) + T(s3 * s2 * 8.366547179e-3f);
+    q = q * r + T(s2 * s2 * 4.166720072e-2f);
+    q = q * r + T(s3 * 1.666654342e-1f);
+    q = q * r + T(s2 * 4.999999815e-1f);
+    m = r * (q * r + s);
     scale = bit_cast<V>((bit_cast<U>(shifted) + 127u) << 23);
   }
 };

@@ -200,16 +200,33 @@ FASTRNN_INLINE void store_lanes(void* dst, Vec<T> v, DType d, int64_t n) {
   store_row(dst, lanes, d, n < kLanes<T> ? n : kLanes<T>);
 }
 
-// 1 / d for finite d away from 0, to about one unit in the last place: a quarter of the time of a 64-byte division.
+// The smaller / larger of x and a bound; a NaN in x stays. (The vector form of x < b ? x : b costs a mask more.)
 template <class T>
-FASTRNN_INLINE Vec<T> reciprocal(Vec<T> d) {
+FASTRNN_INLINE Vec<T> at_most(Vec<T> x, T bound) {
+#if defined(FASTRNN_MASKS)
+  if constexpr (sizeof(T) == 4) return Vec<T>(_mm512_maskz_min_ps(0xffff, __m512(broadcast(bound)), __m512(x)));
+#endif
+  return x > bound ? broadcast(bound) : x;
+}
+template <class T>
+FASTRNN_INLINE Vec<T> at_least(Vec<T> x, T bound) {
+#if defined(FASTRNN_MASKS)
+  if constexpr (sizeof(T) == 4) return Vec<T>(_mm512_maskz_max_ps(0xffff, __m512(broadcast(bound)), __m512(x)));
+#endif
+  return x < bound ? broadcast(bound) : x;
+}
+
+// a / d for finite a and d, d neither tiny nor huge, to about half a unit in the last place and a NaN for a NaN: a quarter of
+// the time of a 64-byte division.
+template <class T>
+FASTRNN_INLINE Vec<T> quotient(Vec<T> a, Vec<T> d) {
 #if defined(FASTRNN_MASKS)
   if constexpr (sizeof(T) == 4) {
-    const Vec<T> guess = Vec<T>(_mm512_maskz_rcp14_ps(0xffff, __m512(d)));
-    return guess + guess * (T(1) - d * guess);
+    const Vec<T> guess = Vec<T>(_mm512_maskz_rcp14_ps(0xffff, __m512(d))), q = a * guess;
+    return q + guess * (a - d * q);
   }
 #endif
-  return T(1) / d;
+  return a / d;
 }
 
 // ---- layout ----------------------------------------------------------------------------------------------------------

@@ -15,16 +15,19 @@ inline namespace FASTRNN_ISA {
 template <int NV>
 constexpr int kTileRows = NV == 1 ? 12 : (kVectorRegisters == 32 ? 24 : 12) / NV;
 
+constexpr int kHalf = 6;  // rows of a tile from which on a second base address is used
+
 // acc += column of a x row of panel. The shorter side is held in registers, the longer passes by one at a time: one order
 // for all would spill (12 accumulators + 4 + 1 > 16).
 template <class T, int NV, int MR>
-FASTRNN_INLINE void rank_one(Vec<T> (&acc)[MR][NV], const T* a, int64_t row_stride, const T* panel) {
+FASTRNN_INLINE void rank_one(Vec<T> (&acc)[MR][NV], const T* low, const T* high, int64_t row_stride, const T* panel) {
   using V = Vec<T>;
   constexpr int L = kLanes<T>;
+  const auto a = [&](int r) { return r < kHalf ? low[r * row_stride] : high[(r - kHalf) * row_stride]; };
   if constexpr (MR < NV) {
     V x[MR];
     FASTRNN_UNROLL
-    for (int r = 0; r < MR; ++r) x[r] = broadcast(a[r * row_stride]);
+    for (int r = 0; r < MR; ++r) x[r] = broadcast(a(r));
     FASTRNN_UNROLL
     for (int j = 0; j < NV; ++j) {
       const V p = load(panel + j * L);
@@ -37,7 +40,7 @@ FASTRNN_INLINE void rank_one(Vec<T> (&acc)[MR][NV], const T* a, int64_t row_stri
     for (int j = 0; j < NV; ++j) p[j] = load(panel + j * L);
     FASTRNN_UNROLL
     for (int r = 0; r < MR; ++r) {
-      const V x = broadcast(a[r * row_stride]);
+      const V x = broadcast(a(r));
       FASTRNN_UNROLL
       for (int j = 0; j < NV; ++j) acc[r][j] += x * p[j];
     }
@@ -60,14 +63,20 @@ FASTRNN_NOINLINE void tile_kernel(int64_t K, const T* a, int64_t row_stride, int
       for (int u = 0; u < KU; ++u) acc[u][r][j] = V{};
     }
   }
+  // Two bases, not known to belong together: the addresses of six rows fit x86's scaled registers, those of twelve do not,
+  // and would be spilled and loaded again for each k.
+  const T* high = a + kHalf * row_stride;
+  asm("" : "+r"(high));
   int64_t k = 0;
   for (; k + KU <= K; k += KU) {
     FASTRNN_UNROLL
-    for (int u = 0; u < KU; ++u) rank_one<T, NV, MR>(acc[u], a + u * k_stride, row_stride, panel + u * NV * L);
-    a += KU * k_stride;
+    for (int u = 0; u < KU; ++u)
+      rank_one<T, NV, MR>(acc[u], a + u * k_stride, high + u * k_stride, row_stride, panel + u * NV * L);
+    a += KU * k_stride, high += KU * k_stride;
     panel += KU * NV * L;
   }
-  for (; k < K; ++k, a += k_stride, panel += NV * L) rank_one<T, NV, MR>(acc[0], a, row_stride, panel);
+  for (; k < K; ++k, a += k_stride, high += k_stride, panel += NV * L)
+    rank_one<T, NV, MR>(acc[0], a, high, row_stride, panel);
   FASTRNN_UNROLL
   for (int r = 0; r < MR; ++r) {
     FASTRNN_UNROLL
