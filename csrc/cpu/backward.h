@@ -119,7 +119,6 @@ class Backward {
         leave(p, a, b, scratch);
       });
       mine.each(0, continuing, [&](int64_t a, int64_t b) {
-        if (!l_.P) ask_for_saved(t, p, a, b);
         product(next, a, b, p, scratch);
         arrive(t, c, p, a, b, scratch);
       });
@@ -132,19 +131,6 @@ class Backward {
   // scratch (b - a, 2L) = dg_{next} W_hh
   void product(const T* next, int64_t a, int64_t b, int64_t p, T* scratch) const {
     plain_product(b - a, depth_, next + a * stride_ + Cell::kGradH * l_.H, stride_, w_hh_, R_, p, scratch, W2);
-  }
-
-  // what cells() will read of panel p's units, rows [a, b); c of step t is there from the step before
-  void ask_for_saved(int64_t t, int64_t p, int64_t a, int64_t b) const {
-    const T* reserve = static_cast<const T*>(f_.reserve);
-    const int64_t before = steps_.before(t);
-    for (int v = 0; v < panel_vectors<T>(R_, p); ++v) {
-      const int64_t unit = p * W2 + v * L, block = unit / U, row = steps_.offset(t) + a;
-      if (Cell::kSaved && unit % U == 0)
-        prefetch<false>(B_::saved_at(reserve, rows_, block, row), (b - a) * Cell::kSaved * U);
-      if (Cell::kHasCellState && before >= 0)
-        prefetch<false>(B_::c_at(reserve, rows_, l_.H, block, steps_.offset(before) + a), (b - a) * U);
-    }
   }
 
   void leave(int64_t p, int64_t a, int64_t b, const T* scratch) const {

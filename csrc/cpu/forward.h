@@ -180,7 +180,6 @@ class Forward {
       // to and fro, so that a step begins with the weights that the one before has left in the cache
       const Block u = block(t & 1 ? u0 + u1 - 1 - i : i);
       const auto rows = [&](int64_t a, int64_t b, const T* h, int64_t h_stride, bool from_step) {
-        if (f_.reserve) ask_for_reserve(u, steps_.offset(t) + a, b - a);
         product(u, b - a, R_, h + a * h_stride, h_stride, w_hh_, f_.w.w_hh, b_hh_ + u.index * W, scratch);
         if (native_ && u.units == U && !l_.P)
           cells<true>(t, c, u, a, b, h, h_stride, from_step, scratch);
@@ -204,12 +203,6 @@ class Forward {
       });
     }
     if (!plan_.split_rows) m.sync();
-  }
-
-  void ask_for_reserve(const Block& u, int64_t row, int64_t rows) const {
-    T* const reserve = static_cast<T*>(f_.reserve);
-    prefetch<true>(B_::saved_at(reserve, rows_, u.index, row), rows * Cell::kSaved * U);
-    if constexpr (Cell::kHasCellState) prefetch<true>(B_::c_at(reserve, rows_, l_.H, u.index, row), rows * U);
   }
 
   // h of the step before t, in the arithmetic type: (rows, R)

@@ -241,13 +241,5 @@ constexpr bool collides(int64_t stride) {
   return stride * int64_t(sizeof(T)) % 2048 == 0;
 }
 
-// Asks for the lines of [p, p + count), to read or to write: the hardware does not foresee where the next step's rows lie.
-template <bool Write, class T>
-FASTRNN_INLINE void prefetch(const T* p, int64_t count) {
-  for (const char *line = reinterpret_cast<const char*>(p), *end = reinterpret_cast<const char*>(p + count); line < end;
-       line += 64)
-    __builtin_prefetch(line, Write ? 1 : 0);
-}
-
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn
