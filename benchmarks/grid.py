@@ -1,17 +1,20 @@
 """What is timed: every case is one layer call of one shape.
 
-Three groups: `shapes` A..J, which span one sequence to large batches and small to large weights; `step`, a
-single time step as in decoding and control; `tasks`, the layers that the course tasks run, small, ragged and
-bidirectional.
+Groups: `shapes` A..J, which span one sequence to large batches and small to large weights; `step`, a single time
+step as in decoding and control; `tasks`, the layers that the course tasks run, small, ragged and bidirectional;
+`stacked`, two layers or two directions; `ragged`, packed batches, and `bf16`, each beside a companion case that tells
+what it is worth; `memory`, whose cases are not timed but measured for their peak of memory.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
-GROUPS = ("shapes", "step", "tasks")
+GROUPS = ("shapes", "step", "tasks", "stacked", "ragged", "bf16", "memory")
+PRECISIONS = {"fp32": "fp32", "fp64": "fp64", "bf16": "bf16 module", "autocast": "bf16 autocast"}
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class Case:
 
     `cell` is "lstm", "gru" or "rnn" (tanh). `T` is the longest length. `ragged` is (shortest, longest) length
     of the batch, which is then packed; None is a dense (T, B, I) batch. `unrolled` calls the module's Cell on
-    a (B, I) input in place of the layer; T is then 1.
+    a (B, I) input in place of the layer; T is then 1. `precision` is one of PRECISIONS: the dtype of module and
+    input, or an fp32 module under autocast.
     """
 
     group: str
@@ -34,18 +38,37 @@ class Case:
     bidirectional: bool = False
     ragged: tuple[int, int] | None = None
     unrolled: bool = False
+    precision: str = "fp32"
 
     @property
     def key(self) -> str:
         """Unique within the grid, and stable, so that results of two runs can be joined."""
-        return f"{self.group}/{self.name}/{self.cell}{'cell' if self.unrolled else ''}"
+        precision = "" if self.precision == "fp32" else f"/{self.precision}"
+        return f"{self.group}/{self.name}/{self.cell}{'cell' if self.unrolled else ''}{precision}"
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """What is timed of the case: a step is taken with gradients recorded, too."""
+        return ("forward", "grad", "train") if self.group == "step" else ("forward", "train")
+
+    @property
+    def companion(self) -> Case | None:
+        """The case that fastrnn also runs in the same rounds: dense for ragged, fp32 for bf16."""
+        if self.group == "ragged":
+            return replace(self, ragged=None)
+        return replace(self, precision="fp32") if self.group == "bf16" else None
 
     @property
     def lengths(self) -> list[int]:
-        """The B sequence lengths, longest first: evenly spread over `ragged`, so that nothing is drawn."""
+        """The B sequence lengths, longest first: in the group `ragged` drawn uniformly under a fixed seed, else evenly
+        spread over the range.
+        """
         if self.ragged is None:
             return [self.T] * self.B
         low, high = self.ragged
+        if self.group == "ragged":
+            draw = random.Random(1).randint
+            return sorted((draw(low, high) for _ in range(self.B)), reverse=True)
         span = max(self.B - 1, 1)
         return [high - (high - low) * b // span for b in range(self.B)]
 
@@ -60,6 +83,13 @@ class Case:
         directions = 2 if self.bidirectional else 1
         inputs = [self.I] + [directions * self.H] * (self.layers - 1)
         return sum(2 * self.rows * directions * GATES[self.cell] * self.H * (i + self.H) for i in inputs)
+
+    def weight_bytes(self, mode: str) -> int:
+        """Bytes of fp32 weights that a call of one layer reads: W_hh in each step, once more in each backward step,
+        and W_ih once.
+        """
+        recurrent = 4 * GATES[self.cell] * self.H * self.H
+        return recurrent * self.T * (2 if mode == "train" else 1) + 4 * GATES[self.cell] * self.H * self.I
 
     def flop(self, mode: str) -> int:
         """Floating point operations of one call; a backward pass costs two forward passes."""
@@ -76,6 +106,8 @@ class Case:
             parts.append("bidirectional")
         if self.unrolled:
             parts.append("cell")
+        if self.precision != "fp32":
+            parts.append(PRECISIONS[self.precision])
         return ", ".join(parts)
 
 
@@ -128,7 +160,26 @@ def _tasks() -> Iterable[Case]:
     yield case("language-model", "lstm", 20, 35, 200, 200, layers=2)
 
 
-GRID: tuple[Case, ...] = (*_shapes(), *_steps(), *_tasks())
+def _variants(group: str, names: str, **more: object) -> Iterable[Case]:
+    """Cases of the shapes `names`, every cell, in another group."""
+    for cell in GATES:
+        for name in names:
+            b, t, i, h = _SHAPES[name]
+            yield replace(Case(group, name, cell, b, t, i, h), **more)
+
+
+def _more() -> Iterable[Case]:
+    for case in _variants("stacked", "DG"):
+        yield replace(case, name=f"{case.name}-2", layers=2)
+        yield replace(case, name=f"{case.name}-bi", bidirectional=True)
+    for case in _variants("ragged", "DGI"):
+        yield replace(case, ragged=(case.T // 2, case.T))
+    for precision in ("bf16", "autocast"):
+        yield from _variants("bf16", "EGI", precision=precision)
+    yield from _variants("memory", "BGIJ")
+
+
+GRID: tuple[Case, ...] = (*_shapes(), *_steps(), *_tasks(), *_more())
 
 
 def select(

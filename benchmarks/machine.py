@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import platform
 import statistics
@@ -14,6 +15,8 @@ from types import ModuleType
 from typing import Any
 
 import torch
+
+from benchmarks.native import CannotCompile, compiled
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -107,8 +110,37 @@ def _barrier_ns(threads: int) -> float | None:
     return None if kernels is None else float(kernels.barrier_ns(threads))
 
 
+LEVELS = ("L1", "L2", "L3", "DRAM")
+_TYPICAL = {"L1": 32 << 10, "L2": 1 << 20, "L3": 32 << 20}
+
+
+def cache_bytes(base: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> dict[str, int]:
+    """Bytes of the first core's data caches, {"L1": 32768, ...}; a usual size where the system does not tell."""
+    sizes = dict(_TYPICAL)
+    for index in base.glob("index*"):
+        level, text = f"L{_read(index / 'level')}", _read(index / "size")
+        if level in sizes and _read(index / "type") != "Instruction" and text:
+            sizes[level] = int(text.rstrip("KMG")) << {"K": 10, "M": 20, "G": 30}.get(text[-1], 0)
+    return sizes
+
+
+def probe(threads: int) -> dict[str, Any]:
+    """Measured limits of `threads` threads together: fp32 multiply-adds and, where the processor has them, bf16 dot
+    products in GF/s, and reads from each level of memory in GB/s. Empty where the probe cannot be compiled or run.
+    """
+    sizes = cache_bytes()
+    try:
+        program = compiled("probe.cpp", ["-pthread"], "")
+        command = [str(program), str(threads), *(str(sizes[level]) for level in _TYPICAL)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        return json.loads(done.stdout)
+    except (CannotCompile, OSError, subprocess.SubprocessError, ValueError):
+        return {}
+
+
 def limits(threads: Iterable[int]) -> dict[str, Any]:
-    """What the machine can do with each thread count: GF/s of torch.mm, its scaling, the barrier's latency.
+    """What the machine can do with each thread count: GF/s of torch.mm, its scaling, the barrier's latency, and the
+    figures of `probe`.
 
     Two virtual CPUs may be one core's siblings: then the product does not scale, and neither can a layer.
     """
@@ -122,4 +154,6 @@ def limits(threads: Iterable[int]) -> dict[str, Any]:
         "mm fp32 GF/s": {str(n): round(rate, 1) for n, rate in rates.items()},
         "mm scaling": {str(n): round(rates[n] / rates[1], 2) for n in counts if n > 1},
         "barrier ns": {str(n): _barrier_ns(n) for n in counts if n > 1},
+        "probe": {str(n): found for n in counts if (found := probe(n))},
+        "cache bytes": cache_bytes(),
     }

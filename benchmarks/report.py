@@ -1,54 +1,52 @@
-"""From the JSON of a run to Markdown.
+"""From the JSON of runs to Markdown.
 
-python benchmarks/report.py RESULT.json                     the whole page, on standard output
-python benchmarks/report.py RESULT.json --fill README.md    its short table, between that file's markers
+python benchmarks/report.py RUN.json                       the whole page of one run, on standard output
+python benchmarks/report.py RUN.json --fill README.md      its short table, between that file's markers
+python benchmarks/report.py RUN1.json RUN2.json RUN3.json --doc docs/benchmarks.md
+                                                           the page of several runs, with targets and plots
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-Record = dict[str, Any]
-CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
-MODES = {"forward": "forward", "train": "forward+backward"}
+if __package__ in (None, ""):
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.records import (
+    CELLS,
+    MODES,
+    OURS,
+    Record,
+    best_rival,
+    by_cell,
+    geometric_mean,
+    gflops,
+    limit_of,
+    load,
+    marks,
+    noise,
+    ours,
+    parts,
+    ratio,
+    row_cost,
+    share_of_limit,
+    speed_up,
+    table,
+    threads_text,
+)
+
 BEGIN, END = "<!-- bench:start -->", "<!-- bench:end -->"
-NOISY = 0.10
-"""A row is marked where a peer's interquartile range is more than this share of its median."""
-
-
-def speed_up(record: Record) -> float:
-    """How many times faster the last peer of the record is than the first."""
-    spreads = list(record["spreads"].values())
-    return spreads[0]["median"] / spreads[-1]["median"]
-
-
-def noise(spread: dict[str, float]) -> float:
-    """Interquartile range as a share of the median."""
-    return (spread["high"] - spread["low"]) / spread["median"]
-
-
-def gflops(record: Record, peer: str) -> float:
-    return record["flop"] / record["spreads"][peer]["median"] * 1e-6
-
-
-def marks(record: Record) -> str:
-    """'~' noisy; '!' other processes took part of the machine and too few rounds were undisturbed."""
-    noisy = any(noise(spread) > NOISY for spread in record["spreads"].values())
-    return ("~" if noisy else "") + ("" if record["quiet"] else "!")
 
 
 def ratio_text(record: Record) -> str:
-    """A speed-up; a loss is bold, so that it is seen."""
-    ratio = speed_up(record)
-    text = f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}"
-    return (f"**{text}**" if ratio < 1 else text) + marks(record)
+    """The speed-up over the first peer, with the row's marks."""
+    return ratio(speed_up(record)) + marks(record)
 
 
 def _milliseconds(spread: dict[str, float]) -> str:
@@ -62,52 +60,66 @@ def line(record: Record) -> str:
     return f"{what}  {times}  {speed_up(record):.2f}x {marks(record)}"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table: two text columns, the others aligned to the right."""
-    rule = ["---" if i < 2 else "---:" for i in range(len(head))]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
+def memory_line(record: Record) -> str:
+    """One measurement of memory on one line of a terminal."""
+    peaks = "  ".join(f"{name} {mib:.1f} MiB" for name, mib in record["mib"].items())
+    return f"{record['key']:<32} {record['mode']:<8} {record['threads']} thr  {peaks}"
 
 
-def _parts(records: Sequence[Record]) -> Iterable[tuple[int, str, list[Record]]]:
-    """Records by thread count and mode, in the order they were measured."""
-    for threads, mode in dict.fromkeys((r["threads"], r["mode"]) for r in records):
-        yield threads, mode, [r for r in records if (r["threads"], r["mode"]) == (threads, mode)]
+def rival_text(record: Record) -> str:
+    """The best other library and our speed-up over it."""
+    rival = best_rival(record)
+    return "" if rival is None else f"{ratio(speed_up(record, rival))} {rival}"
 
 
-def geometric_mean(records: Iterable[Record]) -> float:
-    """Geometric mean of the undisturbed records' speed-ups; nan where there is none.
-
-    A disturbed row stands in its table with a mark, but a thread that was not let run can cost a peer a
-    hundredfold of its time, and such a row would decide the mean.
-    """
-    ratios = [speed_up(record) for record in records if record["quiet"]]
-    return statistics.geometric_mean(ratios) if ratios else math.nan
+def limit_text(record: Record, limits: dict[str, Any]) -> str:
+    """The share of the machine's limit that fastrnn reaches, and which limit."""
+    bound, share = limit_of(record, limits), share_of_limit(record, limits)
+    return "" if bound is None or share is None else f"{share:.0%} {bound[0]}"
 
 
-def _by_cell(records: Sequence[Record]) -> Iterable[tuple[str, list[Record]]]:
-    for cell in CELLS:
-        mine = [record for record in records if record["cell"] == cell]
-        if mine:
-            yield cell, mine
+def extra_text(record: Record) -> str:
+    """What a companion case tells: the price of a ragged row, or the worth and the error of bf16."""
+    texts = []
+    if "companion" in record and OURS in record["spreads"]:
+        if record["ragged"]:
+            texts.append(f"a row costs {row_cost(record):.2f} of a dense one")
+        else:
+            texts.append(f"{speed_up(record, 'companion'):.2f} over our fp32")
+    if "errors" in record:
+        texts.append("error " + ", ".join(f"{name} {e:.1e}" for name, e in record["errors"].items()))
+    return "; ".join(texts)
 
 
 def detail(result: dict[str, Any]) -> str:
-    """A table for each thread count and mode: every peer's time and rate, and the speed-up."""
-    labels = result["labels"]
-    head = [
-        "case",
-        "shape",
-        *(f"{label} {unit}" for label in labels.values() for unit in ("ms", "GF/s")),
-        "speed-up",
-    ]
-    sections = []
-    for threads, mode, records in _parts(result["records"]):
+    """A table for each thread count and mode: every peer's time, our rate, and the speed-ups."""
+    labels, sections = result["labels"], []
+    for threads, mode, records in parts(result["records"]):
+        # a column only for who ran here
+        present = {peer: label for peer, label in labels.items() if any(peer in r["spreads"] for r in records)}
+        head = ["case", "shape", *(f"{label} ms" for label in present.values()), "GF/s", "of limit", "speed-up"]
         rows = []
         for r in records:
-            numbers = [c for peer in labels for c in (_milliseconds(r["spreads"][peer]), f"{gflops(r, peer):.3g}")]
-            rows.append([f"{CELLS[r['cell']]} {r['name']}", r["text"], *numbers, ratio_text(r)])
-        sections.append(f"## {MODES[mode].capitalize()}, {_threads(threads)}\n\n{table(head, rows)}")
+            times = [_milliseconds(r["spreads"][peer]) if peer in r["spreads"] else "" for peer in present]
+            rate, limit = f"{gflops(r, ours(r)):.3g}", limit_text(r, result["limits"])
+            last = [ratio_text(r), rival_text(r), extra_text(r)]
+            rows.append([f"{CELLS[r['cell']]} {r['name']}", r["text"], *times, rate, limit, *last])
+        head += ["over the best peer", "remark"]
+        sections.append(f"## {MODES[mode].capitalize()}, {threads_text(threads)}\n\n{table(head, rows)}")
     return "\n\n".join(sections)
+
+
+def memory_table(result: dict[str, Any]) -> str:
+    """Peaks of memory; "" where none was measured."""
+    records = result.get("memory", [])
+    if not records:
+        return ""
+    names = list(records[0]["mib"])
+    rows = [
+        [f"{CELLS[r['cell']]} {r['name']}, {MODES[r['mode']]}", r["text"], *(f"{r['mib'][n]:.1f}" for n in names)]
+        for r in records
+    ]
+    return "## Peak memory of one call, MiB\n\n" + table(["case", "shape", *names], rows)
 
 
 def summary(result: dict[str, Any]) -> str:
@@ -115,38 +127,36 @@ def summary(result: dict[str, Any]) -> str:
     records = [r for r in result["records"] if r["group"] == "shapes"]
     names = list(dict.fromkeys(r["name"] for r in records))
     rows = []
-    for threads, mode, part in _parts(records):
-        for cell, mine in _by_cell(part):
+    for threads, mode, part in parts(records):
+        for cell, mine in by_cell(part):
             found = {r["name"]: ratio_text(r) for r in mine}
-            mean = geometric_mean(mine)
-            rows.append(
-                [
-                    CELLS[cell],
-                    f"{MODES[mode]}, {_threads(threads)}",
-                    *(found.get(n, "") for n in names),
-                    f"{mean:.2f}",
-                ]
-            )
+            what = f"{MODES[mode]}, {threads_text(threads)}"
+            rows.append([CELLS[cell], what, *(found.get(n, "") for n in names), f"{geometric_mean(mine):.2f}"])
     return table(["cell", "what", *names, "mean"], rows)
-
-
-def _threads(count: int) -> str:
-    return f"{count} thread{'' if count == 1 else 's'}"
 
 
 def means(result: dict[str, Any]) -> str:
     """Geometric means of each group and cell, with wins, losses and disturbed rows counted."""
     rows = []
-    for threads, mode, part in _parts(result["records"]):
+    for threads, mode, part in parts(result["records"]):
         for group in dict.fromkeys(r["group"] for r in part):
-            for cell, mine in _by_cell([r for r in part if r["group"] == group]):
+            for cell, mine in by_cell([r for r in part if r["group"] == group]):
                 ratios = [speed_up(r) for r in mine if r["quiet"]]
                 losses = sum(ratio < 1 for ratio in ratios)
                 counts = (str(len(ratios) - losses), str(losses), str(len(mine) - len(ratios)))
                 numbers = (f"{geometric_mean(mine):.2f}", f"{min(ratios, default=math.nan):.2f}")
-                what = f"{MODES[mode]}, {_threads(threads)}"
+                what = f"{MODES[mode]}, {threads_text(threads)}"
                 rows.append([f"{CELLS[cell]}, {group}", what, *numbers, *counts])
     return table(["cell, group", "what", "geometric mean", "worst", "not slower", "slower", "disturbed"], rows)
+
+
+def _probe_text(limits: dict[str, Any]) -> str:
+    texts = []
+    for n, probe in limits.get("probe", {}).items():
+        dot = f", bf16 dot {probe['bf16 dot GF/s']} GF/s" if "bf16 dot GF/s" in probe else ""
+        reads = ", ".join(f"{level} {rate}" for level, rate in probe["read GB/s"].items())
+        texts.append(f"{threads_text(int(n))} FMA {probe['fma fp32 GF/s']} GF/s{dot}, reads in GB/s {reads}")
+    return "; ".join(texts)
 
 
 def conditions(result: dict[str, Any]) -> str:
@@ -155,39 +165,48 @@ def conditions(result: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     extensions = " ".join(cpu["vector extensions"])
     caches = "; ".join(f"{name} {size}" for name, size in cpu["caches"].items())
-    rates = ", ".join(f"{_threads(int(n))} {rate}" for n, rate in limits["mm fp32 GF/s"].items())
+    rates = ", ".join(f"{threads_text(int(n))} {rate}" for n, rate in limits["mm fp32 GF/s"].items())
     barriers = ", ".join(
         f"{n} threads {'not measured' if ns is None else f'{ns:.0f} ns'}" for n, ns in limits["barrier ns"].items()
     )
-    return "\n".join(
-        (
-            f"- command: `{result['command']}`",
-            f"- date: {result['date']}, commit {result['commit'] or 'unknown'}",
-            f"- processor: {cpu['model']}, {cpu['logical CPUs']} logical CPUs, {extensions}; {caches}",
-            f"- versions: {versions}; fastrnn kernels: {result['isa'] or 'not loaded'}",
-            f"- limits: fp32 product of 1024x1024 in GF/s: {rates}; barrier: {barriers or 'one thread only'}",
-        )
-    )
+    lines = [
+        f"- command: `{result['command']}`",
+        f"- date: {result['date']}, commit {result['commit'] or 'unknown'}",
+        f"- processor: {cpu['model']}, {cpu['logical CPUs']} logical CPUs, {extensions}; {caches}",
+        f"- versions: {versions}; fastrnn kernels: {result['isa'] or 'not loaded'}",
+        f"- limits: fp32 product of 1024x1024 in GF/s: {rates}; barrier: {barriers or 'one thread only'}",
+    ]
+    if probe := _probe_text(limits):
+        lines.append(f"- measured limits: {probe}")
+    if left_out := result.get("left out"):
+        lines.append("- left out: " + "; ".join(f"{name}, {why}" for name, why in left_out.items()))
+    return "\n".join(lines)
 
 
 LEGEND = (
-    "Times are medians with the interquartile range as a share of them; every peer of a row ran in turn "
-    "within one process on the same weights and input. Speed-up is the first peer's time divided by the last "
-    "one's; below 1 it is bold. `~`: interquartile range above 10 %. `!`: other processes disturbed the "
-    "measurement, and the row is left out of means and counts. GF/s counts 2·T·B·G·H·(I+H), three times that "
-    "for forward+backward."
+    "Times are medians with the interquartile range as a share of them; every peer of a row ran in turn on the same "
+    "weights and input. Speed-up is the first peer's time divided by fastrnn's; below 1 it is bold. `~`: "
+    "interquartile range above 10 %. `!`: other processes disturbed the measurement, and the row is left out of means "
+    "and counts. GF/s counts 2·T·B·G·H·(I+H), three times that for forward+backward."
+)
+LIMITS_LEGEND = (
+    "'Of limit' is fastrnn's share of what the machine was measured to do: of its fp32 multiply-adds for B ≥ 16 and "
+    "H ≥ 256; for B = 1 of the read bandwidth of the cache that holds a thread's recurrent weights, of which a step "
+    "reads all (twice in forward+backward, whose products over all steps are not counted)."
 )
 
 
 def page(result: dict[str, Any]) -> str:
     """The whole report as a Markdown page."""
-    parts = ["# Benchmark", conditions(result), LEGEND, "## Means", means(result), detail(result)]
-    return "\n\n".join(parts) + "\n"
+    text = f"{LEGEND} {LIMITS_LEGEND}"
+    sections = [conditions(result), text, "## Means", means(result), detail(result), memory_table(result)]
+    return "\n\n".join(["# Benchmark", *filter(None, sections)]) + "\n"
 
 
 def closing(result: dict[str, Any]) -> str:
-    """The last line of a run: how often the last peer was slower than the first."""
-    first, *_, last = list(result["labels"].values()) * 2
+    """The last line of a run: how often fastrnn was slower than the first peer."""
+    labels = result["labels"]
+    first, last = next(iter(labels.values())), labels.get(OURS, list(labels.values())[-1])
     records = [r for r in result["records"] if r["quiet"]]
     slower = sum(speed_up(r) < 1 for r in records)
     text = f"{last} against {first}: {len(records)} rows, geometric mean {geometric_mean(records):.2f}x"
@@ -195,31 +214,45 @@ def closing(result: dict[str, Any]) -> str:
     return f"{text}, slower in {slower}" + (f"; {disturbed} more were disturbed" if disturbed else "")
 
 
-def fill(text: str, result: dict[str, Any]) -> str:
-    """`text` with what stands between its markers replaced by the short table and its conditions.
+def between(text: str, begin: str, end: str, content: str) -> str:
+    """`text` with what stands between two marker lines replaced.
 
     Raises ValueError where the text does not have the two markers, once each and in order.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"the file needs the line {BEGIN} and, below it, the line {END}, once each")
-    head, tail = text.split(BEGIN)[0], text.split(END)[1]
-    return f"{head}{BEGIN}\n{summary(result)}\n\n{LEGEND}\n\n{conditions(result)}\n{END}{tail}"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"the file needs the line {begin} and, below it, the line {end}, once each")
+    head, tail = text.split(begin)[0], text.split(end)[1]
+    return f"{head}{begin}\n{content}\n{end}{tail}"
+
+
+def fill(text: str, result: dict[str, Any]) -> str:
+    """`text` with the short table and its conditions between its markers. Raises ValueError as `between` does."""
+    return between(text, BEGIN, END, f"{summary(result)}\n\n{LEGEND}\n\n{conditions(result)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    from benchmarks import document
+
     p = argparse.ArgumentParser(prog="benchmarks/report.py", description="Benchmark JSON to Markdown.")
-    p.add_argument("result", type=Path, help="JSON file that benchmarks/run.py wrote")
-    p.add_argument("--fill", type=Path, metavar="FILE", help=f"write the short table between {BEGIN} and {END} of FILE")
+    p.add_argument("result", type=Path, nargs="+", help="JSON file that benchmarks/run.py wrote; several with --doc")
+    group = p.add_mutually_exclusive_group()
+    group.add_argument("--fill", type=Path, metavar="FILE", help=f"write the short table between {BEGIN} and {END}")
+    group.add_argument("--doc", type=Path, metavar="FILE", help="write the page of all runs; notes in it are kept")
     arguments = p.parse_args(argv)
-    result = json.loads(arguments.result.read_text(encoding="utf-8"))
-    if arguments.fill is None:
-        print(page(result), end="")
+    if len(arguments.result) > 1 and arguments.doc is None:
+        p.error("several results need --doc FILE")
+    results = [load(path) for path in arguments.result]
+    target = arguments.fill or arguments.doc
+    if target is None:
+        print(page(results[0]), end="")
         return 0
     try:
-        filled = fill(arguments.fill.read_text(encoding="utf-8"), result)
+        if arguments.doc:
+            print("\n".join(f"wrote {path}" for path in document.write(arguments.doc, results)))
+        else:
+            target.write_text(fill(target.read_text(encoding="utf-8"), results[0]), encoding="utf-8")
     except ValueError as error:
-        p.error(f"{arguments.fill}: {error}")
-    arguments.fill.write_text(filled, encoding="utf-8")
+        p.error(f"{target}: {error}")
     return 0
 
 

@@ -3,6 +3,10 @@
 Peers are interleaved so that a change of clock speed or of the machine's load meets all of them. A round
 counts only if the system let our threads run: the kernel says how long they stood ready without a core, and
 the hypervisor how much it took away.
+
+A peer may live in a worker process (see worker.py): it then times its own window, and its threads are counted with
+ours. Before every turn of such a row all threads must have gone to sleep, because the idle threads of one peer's pool
+spin for a while and would take the next peer's core.
 """
 
 from __future__ import annotations
@@ -10,8 +14,9 @@ from __future__ import annotations
 import gc
 import math
 import os
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +26,12 @@ import numpy as np
 WINDOW = 0.02
 """Seconds a peer runs before the next one's turn: long against the clock, short against drifts of speed."""
 LEAST_ROUNDS = 5
+LEAST_LONG_ROUNDS = 3
+"""Enough where a round takes half the budget or more: its windows are long, and so less noisy."""
 TOLERATED_WAIT = 0.02
 """Share of a round that our threads may have waited for a core before the round is dropped."""
+LONGEST_SPIN = 0.3
+"""Seconds that we wait for idle threads to go to sleep: more than any OpenMP runtime spins by default."""
 
 
 @dataclass(frozen=True)
@@ -67,41 +76,75 @@ def _proc_stat() -> list[int]:
         return [0] * 8
 
 
-def waited() -> float:
-    """Seconds that this process's threads have stood ready without a core, plus what the hypervisor stole.
+def _tasks(pids: Iterable[int], file: str) -> Iterable[tuple[str, str]]:
+    """(thread id, text) of /proc/PID/task/*/`file` for this process and those of `pids`."""
+    for process in ("self", *pids):
+        for path in Path(f"/proc/{process}/task").glob(f"*/{file}"):
+            try:
+                yield path.parent.name, path.read_text()
+            except OSError:  # the thread ended, or the system keeps no such account
+                continue
+
+
+def waited(pids: Iterable[int] = ()) -> float:
+    """Seconds that our threads and those of the workers `pids` have stood ready without a core, plus what the
+    hypervisor stole.
 
     0 forever on a system that does not tell (anything but Linux): no round is dropped there.
     """
-    total = 0.0
-    for task in Path("/proc/self/task").glob("*/schedstat"):
-        try:
-            total += int(task.read_text().split()[1]) * 1e-9
-        except (OSError, IndexError):  # the thread ended, or the system keeps no such account
-            continue
-    return total + _proc_stat()[7] / os.sysconf("SC_CLK_TCK")
+    total = sum(int(text.split()[1]) for _, text in _tasks(pids, "schedstat"))
+    return total * 1e-9 + _proc_stat()[7] / os.sysconf("SC_CLK_TCK")
 
 
-def _foreign_seconds() -> float:
-    """CPU seconds used so far by everyone but this process."""
+def settle(pids: Sequence[int], limit: float = LONGEST_SPIN) -> None:
+    """Waits until no thread of this process or of the workers runs, the caller's apart; `limit` seconds at most."""
+    stop = time.perf_counter() + limit
+    caller = str(threading.get_native_id())
+    while time.perf_counter() < stop:
+        # the state is the first field behind the name, which stands in brackets and may hold anything
+        if not any(text.rpartition(")")[2].split()[0] == "R" for name, text in _tasks(pids, "stat") if name != caller):
+            return
+        time.sleep(0.0005)
+
+
+def _foreign_seconds(pids: Iterable[int]) -> float:
+    """CPU seconds used so far by everyone but this process and the workers `pids`."""
     ticks = _proc_stat()
     busy = sum(ticks) - ticks[3] - ticks[4]
+    for pid in pids:
+        try:
+            busy -= sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+        except OSError:
+            continue
     return busy / os.sysconf("SC_CLK_TCK") - time.process_time()
 
 
-def _window(run: Callable[[], Any], calls: int, clock: Callable[[], float]) -> float:
+def turn(run: Callable[[], Any], calls: int, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds a call, over `calls` calls; a peer in a worker has a `window` of its own and times itself.
+
+    Where many calls fill the window, one goes before them and is not counted: it wakes the peer's threads and brings
+    its weights back into the caches.
+    """
+    if hasattr(run, "window"):
+        return float(run.window(calls))
+    if calls > 4:
+        run()
     start = clock()
     for _ in range(calls):
         run()
     return (clock() - start) / calls
 
 
-def _calls(run: Callable[[], Any], window: float, clock: Callable[[], float]) -> int:
-    """Warms up for about two windows, three calls at least, and returns how many calls fill one window."""
+def _calls(run: Callable[[], Any], length: float, clock: Callable[[], float]) -> int:
+    """Warms up for about two windows and returns how many calls fill one window.
+
+    Three calls at least, two where a call is longer than five windows.
+    """
     begin, fastest, done = clock(), math.inf, 0
-    while done < 3 or clock() - begin < 2 * window:
-        fastest = min(fastest, _window(run, 1, clock))
+    while done < (2 if fastest > 5 * length and math.isfinite(fastest) else 3) or clock() - begin < 2 * length:
+        fastest = min(fastest, turn(run, 1, clock))
         done += 1
-    return max(1, math.ceil(window / max(fastest, 1e-7)))
+    return max(1, math.ceil(length / max(fastest, 1e-7)))
 
 
 def interleave(
@@ -110,20 +153,24 @@ def interleave(
     *,
     window: float = WINDOW,
     least: int = LEAST_ROUNDS,
+    pids: Sequence[int] = (),
     clock: Callable[[], float] = time.perf_counter,
-    waiting: Callable[[], float] = waited,
+    waiting: Callable[[], float] | None = None,
 ) -> Timing:
-    """Times every function of `runs` in turn, round after round, for about `budget` seconds.
+    """Times every function of `runs` in turn, in windows of `window` seconds, round after round, for about `budget` seconds.
 
-    Goes on past the budget, to three times as much, until `least` rounds were undisturbed; makes at least
-    `least` rounds in any case. The order of the peers turns round with every round. The garbage collector
-    rests meanwhile.
+    Goes on past the budget, to three times as much, until `least` rounds were undisturbed (LEAST_LONG_ROUNDS if they
+    are long); makes at least as many in any case. The order of the peers turns round with every round. The garbage
+    collector rests meanwhile. `pids` are the workers that some of the functions stand for.
     """
-    calls = {name: _calls(run, window, clock) for name, run in runs.items()}
+    waiting = waiting or (lambda: waited(pids))
+    calls = {}
+    for name, run in runs.items():
+        calls[name] = _calls(run, window, clock)
     order = list(runs)
     kept: list[dict[str, float]] = []
     dropped: list[dict[str, float]] = []
-    foreign, begin = _foreign_seconds(), clock()
+    foreign, begin = _foreign_seconds(pids), clock()
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -132,15 +179,22 @@ def interleave(
             enough = len(kept) >= least or (spent >= 3 * budget and len(kept) + len(dropped) >= least)
             if spent >= budget and enough:
                 break
-            before, start = waiting(), clock()
-            seconds = {name: _window(runs[name], calls[name], clock) for name in order}
-            lost, took = waiting() - before, clock() - start
+            lost, seconds = 0.0, {}
+            for name in order:
+                if pids:
+                    settle(pids)
+                before = waiting()
+                seconds[name] = turn(runs[name], calls[name], clock)
+                lost += waiting() - before
+            took = sum(seconds[name] * calls[name] for name in order)
+            if took >= budget / 2:
+                least = min(least, LEAST_LONG_ROUNDS)
             (kept if lost <= TOLERATED_WAIT * took else dropped).append(seconds)
             order.reverse()
     finally:
         if collecting:
             gc.enable()
-    share = (_foreign_seconds() - foreign) / (spent * (os.cpu_count() or 1))
+    share = (_foreign_seconds(pids) - foreign) / (spent * (os.cpu_count() or 1))
     quiet = len(kept) >= least
     rounds = kept if quiet else kept + dropped
     return Timing(

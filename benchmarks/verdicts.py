@@ -1,0 +1,184 @@
+"""Several runs joined into rows, and the targets computed from them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.records import OURS, Record, best_rival, limit_of, milliseconds, row_cost, share_of_limit, speed_up
+from benchmarks.targets import Bounds, Target
+
+Figure = Callable[[Record, dict[str, Any]], "float | None"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """The same case, mode and thread count in every run that has it: (record, its run) pairs."""
+
+    pairs: tuple[tuple[Record, dict[str, Any]], ...]
+
+    @property
+    def record(self) -> Record:
+        """What describes the case: the first run's record."""
+        return self.pairs[0][0]
+
+    @property
+    def quiet(self) -> bool:
+        """Whether at least one run measured it undisturbed."""
+        return any(record.get("quiet", True) for record, _ in self.pairs)
+
+    def values(self, figure: Figure) -> list[float]:
+        """The figure in each run that was undisturbed, or in all of them where none was."""
+        chosen = [pair for pair in self.pairs if pair[0].get("quiet", True)] or self.pairs
+        found = (figure(record, run) for record, run in chosen)
+        return [value for value in found if value is not None]
+
+    def median(self, figure: Figure) -> float | None:
+        values = self.values(figure)
+        return statistics.median(values) if values else None
+
+    def spread(self, figure: Figure) -> float:
+        """Largest less smallest value of the runs, as a share of their median."""
+        values = self.values(figure)
+        return (max(values) - min(values)) / abs(statistics.median(values)) if values else 0.0
+
+
+def rows_of(runs: Sequence[dict[str, Any]]) -> list[Row]:
+    """The rows of all runs, in the order of the first that has them; those of memory have the group "memory"."""
+    joined: dict[tuple[Any, ...], list[tuple[Record, dict[str, Any]]]] = {}
+    for run in runs:
+        memory = ({**record, "group": "memory"} for record in run.get("memory", []))
+        for record in (*run["records"], *memory):
+            key = (record["threads"], record["mode"], record["key"])
+            joined.setdefault(key, []).append((record, run))
+    return [Row(tuple(pairs)) for pairs in joined.values()]
+
+
+# ---- figures of one record; None where it does not have what they need
+
+
+def over(peer: str, mine: str = OURS) -> Figure:
+    def figure(record: Record, run: dict[str, Any]) -> float | None:
+        spreads = record["spreads"]
+        return milliseconds(record, peer) / milliseconds(record, mine) if peer in spreads and mine in spreads else None
+
+    return figure
+
+
+def over_best_peer(record: Record, run: dict[str, Any]) -> float | None:
+    rival = best_rival(record)
+    return None if rival is None or OURS not in record["spreads"] else speed_up(record, rival)
+
+
+def percent_of_limit(record: Record, run: dict[str, Any]) -> float | None:
+    share = share_of_limit(record, run["limits"]) if OURS in record["spreads"] else None
+    return None if share is None else 100 * share
+
+
+def percent_of_peak(record: Record, run: dict[str, Any]) -> float | None:
+    bound = limit_of(record, run["limits"])
+    return percent_of_limit(record, run) if bound and bound[0] == "FMA" else None
+
+
+def error_ratio(record: Record, run: dict[str, Any]) -> float | None:
+    errors = record.get("errors", {})
+    return errors[OURS] / errors["torch"] if OURS in errors and errors.get("torch") else None
+
+
+def memory_ratio(record: Record, run: dict[str, Any]) -> float | None:
+    return record["mib"][OURS] / record["mib"]["torch"] if record["mib"].get("torch") else None
+
+
+def scaling(record: Record, run: dict[str, Any]) -> float | None:
+    """Percent of the multiply-adds' own speed-up by the second thread that our call has."""
+    probe = run["limits"].get("probe", {})
+    one = next((r for r in run["records"] if (r["key"], r["mode"], r["threads"]) == (record["key"], record["mode"], 1)), 0)
+    if not one or "1" not in probe or str(record["threads"]) not in probe:
+        return None
+    ideal = probe[str(record["threads"])]["fma fp32 GF/s"] / probe["1"]["fma fp32 GF/s"]
+    return 100 * milliseconds(one, OURS) / milliseconds(record, OURS) / ideal
+
+
+VALUES: Mapping[str, Figure] = {
+    "over torch": over("torch"),
+    "over onednn": over("onednn"),
+    "over best peer": over_best_peer,
+    "over companion": over("companion"),
+    "over torch in AVX2": over("torch-avx2", "fastrnn-avx2"),
+    "microseconds": lambda record, run: 1e3 * milliseconds(record, OURS),
+    "percent of limit": percent_of_limit,
+    "percent of peak": percent_of_peak,
+    "error ratio": error_ratio,
+    "row cost": lambda record, run: row_cost(record) if "companion" in record["spreads"] else None,
+    "memory ratio": memory_ratio,
+    "scaling": scaling,
+}
+
+
+# ---- verdicts
+
+
+@dataclass(frozen=True)
+class Check:
+    """One bound and what was measured. `name` is the row's, `spread` that between the runs."""
+
+    name: str
+    value: float
+    bound: float
+    met: bool
+    spread: float
+
+    def margin(self, at_most: bool) -> float:
+        """Value over bound, or bound over value: below 1 where the bound is not met."""
+        return self.bound / max(self.value, 1e-12) if at_most else self.value / self.bound
+
+
+@dataclass(frozen=True)
+class Verdict:
+    target: Target
+    checks: tuple[Check, ...]
+
+    @property
+    def met(self) -> bool | None:
+        """None where nothing was measured."""
+        return all(check.met for check in self.checks) if self.checks else None
+
+    @property
+    def worst(self) -> Check | None:
+        return min(self.checks, key=lambda check: check.margin(self.target.at_most), default=None)
+
+
+def bound_of(bounds: Bounds, cell: str, name: str) -> float | None:
+    of_cell = bounds.get(cell, {})
+    return of_cell.get(name, of_cell.get("*"))
+
+
+def _takes(target: Target, record: Record) -> bool:
+    fits = (record["mode"], record["threads"]) == (target.mode, target.threads) and record["group"] in target.groups
+    # a field that is not recorded is one that the case does not have
+    return fits and all(record.get(name, False) == value for name, value in target.only.items())
+
+
+def judge(target: Target, rows: Iterable[Row]) -> Verdict:
+    """The target's checks, from rows that were undisturbed in at least one run."""
+    figure = VALUES[target.value]
+    found: list[tuple[str, str, float, float]] = []  # cell, case, value, spread
+    for row in rows:
+        record = row.record
+        if row.quiet and _takes(target, record) and (value := row.median(figure)) is not None:
+            found.append((record["cell"], record["key"].partition("/")[2], value, row.spread(figure)))
+    if target.mean:
+        cells = {cell: [(v, s) for c, _, v, s in found if c == cell] for cell, *_ in found}
+        found = [
+            (cell, cell, statistics.geometric_mean(v for v, _ in values), max(s for _, s in values))
+            for cell, values in cells.items()
+        ]
+    checks = []
+    for cell, name, value, spread in found:
+        bound = bound_of(target.bounds, cell, name.partition("/")[0])
+        if bound is not None:
+            met = value <= bound if target.at_most else value >= bound
+            checks.append(Check(name, value, bound, met, spread))
+    return Verdict(target, tuple(checks))
