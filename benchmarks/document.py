@@ -43,7 +43,7 @@ def _verdict(verdict: Verdict) -> list[str]:
         return [target.number, target.text, "not measured", "", "", ""]
     good = sum(check.met for check in verdict.checks)
     figure = f"{worst.name}: {worst.value:.3g}{target.unit} ({_bound(target, worst)})"
-    word = "met" if verdict.met else "**not met**"
+    word = ("met" if verdict.met else "**not met**") + (", in part measured" if verdict.partial else "")
     return [target.number, target.text, word, f"{good} of {len(verdict.checks)}", figure, f"{worst.spread:.0%}"]
 
 

@@ -65,7 +65,7 @@ def speed_ups(rows: Sequence[Row], plt: Any) -> Any:
             axis.grid(axis="y", alpha=0.3)
     for line in axes:
         line[0].set_ylabel("speed over torch.nn")
-    handles = {label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels())}
+    handles = {label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, frameon=False)
     figure.suptitle(f"Speed over torch.nn, {threads_text(threads)}", fontsize=12)
     return figure
@@ -80,12 +80,15 @@ def roofline(rows: Sequence[Row], plt: Any) -> Any:
     if not probe:
         return None
     figure, axis = plt.subplots(figsize=(8, 5.2), layout="constrained")
-    x = [2 ** (i / 4) for i in range(-8, 33)]
-    peak = probe["fma fp32 GF/s"]
+    low, high, peak = 0.25, 512, probe["fma fp32 GF/s"]
+    beside = {"textcoords": "offset points", "fontsize": 8}
     for (level, rate), style in zip(probe["read GB/s"].items(), ("-", "--", "-.", ":"), strict=False):
+        x = [low, peak / rate, high]
         axis.plot(x, [min(peak, i * rate) for i in x], style, color="#333333", linewidth=1)
-        axis.annotate(f"{level} {rate:.0f} GB/s", (0.27, 0.27 * rate), fontsize=8, va="bottom")
-    axis.annotate(f"multiply-adds {peak:.0f} GF/s", (x[-1], peak), fontsize=8, ha="right", va="bottom")
+        axis.annotate(f"{level} {rate:.0f} GB/s", (low, low * rate), xytext=(-4, 0), ha="right", va="center", **beside)
+    text = f"multiply-adds {peak:.0f} GF/s"
+    axis.annotate(text, (high, peak), xytext=(0, 3), ha="right", va="bottom", **beside)
+    highest: dict[str, tuple[float, float]] = {}  # of each shape, for its letter
     for cell, marker in zip(CELLS, "osd", strict=True):
         for peer, filled in (("torch", False), (OURS, True)):
             part = [row for row in _pick(mine, cell=cell) if peer in row.record["spreads"]]
@@ -95,9 +98,11 @@ def roofline(rows: Sequence[Row], plt: Any) -> Any:
             label = f"{CELLS[cell]}, {LABELS[peer]}"
             axis.scatter(places, rates, 36, face, marker, edgecolors=COLOURS[peer], label=label, zorder=3)
             for row, place, rate in zip(part, places, rates, strict=True):
-                if filled:
-                    where = {"textcoords": "offset points", "xytext": (5, -3), "fontsize": 7}
-                    axis.annotate(row.record["name"], (place, rate), **where)
+                name = row.record["name"]
+                highest[name] = max(highest.get(name, (0.0, 0.0)), (rate, place))
+    for name, (rate, place) in highest.items():
+        axis.annotate(name, (place, rate), xytext=(0, 5), ha="center", **beside)
+    axis.set_xlim(low / 3, high * 1.2)
     axis.set_xscale("log", base=2)
     axis.set_yscale("log", base=2)
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -138,7 +143,7 @@ def steps(rows: Sequence[Row], plt: Any) -> Any:
         axis.grid(axis="y", alpha=0.3)
     axes[0][0].set_ylabel("microseconds")
     figure.suptitle("One step, B=1, H=128, one thread", fontsize=12)
-    handles = {label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels())}
+    handles = {label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, frameon=False)
     return figure
 

@@ -4,8 +4,8 @@ Peers are interleaved so that a change of clock speed or of the machine's load m
 counts only if the system let our threads run: the kernel says how long they stood ready without a core, and
 the hypervisor how much it took away.
 
-A peer may live in a worker process (see worker.py): it then times its own window, and its threads are counted with
-ours. Before every turn of such a row all threads must have gone to sleep, because the idle threads of one peer's pool
+A peer may live in a worker process (see worker.py): it then times its own window and tells how long its threads
+waited meanwhile. Before every turn of such a row all threads must have gone to sleep, because the idle threads of one peer's pool
 spin for a while and would take the next peer's core.
 """
 
@@ -86,13 +86,12 @@ def _tasks(pids: Iterable[int], file: str) -> Iterable[tuple[str, str]]:
                 continue
 
 
-def waited(pids: Iterable[int] = ()) -> float:
-    """Seconds that our threads and those of the workers `pids` have stood ready without a core, plus what the
-    hypervisor stole.
+def waited() -> float:
+    """Seconds that this process's threads have stood ready without a core, plus what the hypervisor stole.
 
     0 forever on a system that does not tell (anything but Linux): no round is dropped there.
     """
-    total = sum(int(text.split()[1]) for _, text in _tasks(pids, "schedstat"))
+    total = sum(int(text.split()[1]) for _, text in _tasks((), "schedstat"))
     return total * 1e-9 + _proc_stat()[7] / os.sysconf("SC_CLK_TCK")
 
 
@@ -119,32 +118,41 @@ def _foreign_seconds(pids: Iterable[int]) -> float:
     return busy / os.sysconf("SC_CLK_TCK") - time.process_time()
 
 
-def turn(run: Callable[[], Any], calls: int, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Seconds a call, over `calls` calls; a peer in a worker has a `window` of its own and times itself.
+def turn(
+    run: Callable[[], Any],
+    calls: int,
+    clock: Callable[[], float] = time.perf_counter,
+    waiting: Callable[[], float] = waited,
+) -> tuple[float, float]:
+    """Seconds a call, over `calls` calls, and seconds that were lost to others meanwhile.
 
-    Where many calls fill the window, one goes before them and is not counted: it wakes the peer's threads and brings
-    its weights back into the caches.
+    A peer in a worker has a `window` that does the same there. Where many calls fill the window, one goes before them
+    and is not counted: it wakes the peer's threads and brings its weights back into the caches.
     """
     if hasattr(run, "window"):
-        return float(run.window(calls))
+        return run.window(calls)
     if calls > 4:
         run()
-    start = clock()
+    before, start = waiting(), clock()
     for _ in range(calls):
         run()
-    return (clock() - start) / calls
+    took = clock() - start
+    return took / calls, waiting() - before
 
 
-def _calls(run: Callable[[], Any], length: float, clock: Callable[[], float]) -> int:
-    """Warms up for about two windows and returns how many calls fill one window.
+def _calls(run: Callable[[], Any], window: float, clock: Callable[[], float]) -> int:
+    """Warms up and returns how many calls fill one window.
 
-    Three calls at least, two where a call is longer than five windows.
+    Two windows and three calls at least; one call where it is longer than five windows, since to prepare the case it
+    has been made before.
     """
     begin, fastest, done = clock(), math.inf, 0
-    while done < (2 if fastest > 5 * length and math.isfinite(fastest) else 3) or clock() - begin < 2 * length:
-        fastest = min(fastest, turn(run, 1, clock))
+    while done < 3 or clock() - begin < 2 * window:
+        fastest = min(fastest, turn(run, 1, clock, lambda: 0.0)[0])
         done += 1
-    return max(1, math.ceil(length / max(fastest, 1e-7)))
+        if fastest > 5 * window:
+            break
+    return max(1, math.ceil(window / max(fastest, 1e-7)))
 
 
 def interleave(
@@ -155,7 +163,7 @@ def interleave(
     least: int = LEAST_ROUNDS,
     pids: Sequence[int] = (),
     clock: Callable[[], float] = time.perf_counter,
-    waiting: Callable[[], float] | None = None,
+    waiting: Callable[[], float] = waited,
 ) -> Timing:
     """Times every function of `runs` in turn, in windows of `window` seconds, round after round, for about `budget` seconds.
 
@@ -163,10 +171,7 @@ def interleave(
     are long); makes at least as many in any case. The order of the peers turns round with every round. The garbage
     collector rests meanwhile. `pids` are the workers that some of the functions stand for.
     """
-    waiting = waiting or (lambda: waited(pids))
-    calls = {}
-    for name, run in runs.items():
-        calls[name] = _calls(run, window, clock)
+    calls = {name: _calls(run, window, clock) for name, run in runs.items()}
     order = list(runs)
     kept: list[dict[str, float]] = []
     dropped: list[dict[str, float]] = []
@@ -183,9 +188,8 @@ def interleave(
             for name in order:
                 if pids:
                     settle(pids)
-                before = waiting()
-                seconds[name] = turn(runs[name], calls[name], clock)
-                lost += waiting() - before
+                seconds[name], missed = turn(runs[name], calls[name], clock, waiting)
+                lost += missed
             took = sum(seconds[name] * calls[name] for name in order)
             if took >= budget / 2:
                 least = min(least, LEAST_LONG_ROUNDS)

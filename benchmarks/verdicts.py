@@ -124,6 +124,7 @@ VALUES: Mapping[str, Figure] = {
 class Check:
     """One bound and what was measured. `name` is the row's, `spread` that between the runs."""
 
+    cell: str
     name: str
     value: float
     bound: float
@@ -144,6 +145,11 @@ class Verdict:
     def met(self) -> bool | None:
         """None where nothing was measured."""
         return all(check.met for check in self.checks) if self.checks else None
+
+    @property
+    def partial(self) -> bool:
+        """Whether a cell that has a bound was not measured at all."""
+        return {check.cell for check in self.checks} != set(self.target.bounds)
 
     @property
     def worst(self) -> Check | None:
@@ -180,5 +186,5 @@ def judge(target: Target, rows: Iterable[Row]) -> Verdict:
         bound = bound_of(target.bounds, cell, name.partition("/")[0])
         if bound is not None:
             met = value <= bound if target.at_most else value >= bound
-            checks.append(Check(name, value, bound, met, spread))
+            checks.append(Check(cell, name, value, bound, met, spread))
     return Verdict(target, tuple(checks))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import os
 
 import pytest
 import torch
 
-from benchmarks import grid, peers, run, timing
+from benchmarks import grid, machine, memory, native, peers, run, timing
+from benchmarks.peers import modules, onednn
+from benchmarks.worker import Worker, WorkerError, Workers
 
 
 def tiny(**changes) -> grid.Case:
@@ -56,8 +59,33 @@ def test_flop_counts_gates_layers_directions_and_rows(case, flop):
 def test_ragged_lengths_are_sorted_and_span_their_range(case):
     assert len(case.lengths) == case.B
     assert case.lengths == sorted(case.lengths, reverse=True)
-    assert (case.lengths[-1], case.lengths[0]) == case.ragged
-    assert case.ragged[1] == case.T
+    low, high = case.ragged
+    assert high == case.T
+    if case.group == "ragged":  # drawn, but not anew
+        assert low <= case.lengths[-1] < case.lengths[0] <= high
+        assert case.lengths == dataclasses.replace(case).lengths
+    else:
+        assert (case.lengths[-1], case.lengths[0]) == (low, high)
+
+
+def test_companions_differ_in_one_thing():
+    ragged = tiny(group="ragged", ragged=(2, 4))
+    assert ragged.companion == dataclasses.replace(ragged, ragged=None)
+    assert ragged.companion.rows == 12 > ragged.rows
+    autocast = tiny(group="bf16", precision="autocast")
+    assert autocast.companion == dataclasses.replace(autocast, precision="fp32")
+    assert tiny().companion is None and tiny(group="tasks", ragged=(2, 4)).companion is None
+
+
+def test_bytes_of_weights_count_every_step():
+    recurrent, once = 4 * 4 * 6 * 6, 4 * 4 * 6 * 5
+    assert tiny().weight_bytes("forward") == 4 * recurrent + once
+    assert tiny().weight_bytes("train") == 8 * recurrent + once
+
+
+def test_a_step_is_also_timed_with_gradients_recorded():
+    assert tiny(group="step").modes == ("forward", "grad", "train")
+    assert tiny().modes == ("forward", "train")
 
 
 def test_select_keeps_the_order_of_the_grid():
@@ -144,7 +172,7 @@ def test_interleave_turns_the_order_round_every_round():
 def test_a_long_case_still_gets_its_least_rounds():
     clock = Clock()
     result = timing.interleave({"only": clock.takes(10.0)}, 0.1, clock=clock, waiting=lambda: 0.0)
-    assert result.rounds == timing.LEAST_ROUNDS and result.quiet
+    assert result.rounds == timing.LEAST_LONG_ROUNDS and result.quiet
 
 
 def test_disturbed_rounds_are_dropped():
@@ -176,6 +204,42 @@ def test_a_busy_machine_is_told_and_ends():
     assert clock.now < 1.0
 
 
+def test_a_peer_that_times_itself_is_asked_and_believed():
+    class Turns:
+        asked = []  # noqa: RUF012
+
+        def window(self, calls):
+            self.asked.append(calls)
+            clock.now += calls / 128
+            return 1 / 128, 0.0
+
+    clock, turns = Clock(), Turns()
+    runs = {"here": clock.takes(1 / 64), "there": turns}
+    result = timing.interleave(runs, 0.5, window=1 / 16, clock=clock, waiting=lambda: 0.0)
+    assert result.spreads["there"].median == pytest.approx(1000 / 128)
+    assert turns.asked[-1] == 8  # a window's worth of calls
+
+
+def test_rounds_in_which_a_worker_was_not_let_run_are_dropped():
+    class Turns:
+        def window(self, calls):
+            clock.now += calls / 64
+            return 1 / 64, 1.0
+
+    clock = Clock()
+    result = timing.interleave({"there": Turns()}, 0.2, window=1 / 64, clock=clock, waiting=lambda: 0.0)
+    assert not result.quiet
+
+
+def test_settle_waits_for_threads_that_spin_and_gives_up(monkeypatch):
+    states = iter(["R"] * 3 + ["S"] * 10)
+    monkeypatch.setattr(timing, "_tasks", lambda pids, file: [("7", f"7 (a) name) {next(states)} 1 2")])
+    timing.settle([7])
+    assert next(states) == "S"
+    monkeypatch.setattr(timing, "_tasks", lambda pids, file: [("7", "7 (spins) R 1 2")])
+    timing.settle([7], limit=0.01)
+
+
 # ---- peers
 
 
@@ -193,7 +257,8 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.text)
 def test_peers_compute_the_same_function(case, mode):
     weights = peers.initial_weights(case)
-    prepared = {name: peer.prepare(case, mode, weights) for name, peer in peers.PEERS.items()}
+    here = {name: peer for name, peer in peers.PEERS.items() if peer.environment is None}
+    prepared = {name: peer.prepare(case, mode, weights) for name, peer in here.items()}
     run.check_agreement(case, prepared)
     directions = 2 if case.bidirectional else 1
     assert prepared["torch"].output.shape == (case.rows, directions * case.H)
@@ -225,7 +290,7 @@ def test_initial_weights_leave_the_random_state_alone():
     [
         (lambda y: y + 1e-3, "differ by 0.001"),
         (lambda y: y * math.nan, "differ by nan"),
-        (lambda y: y[1:], "is "),
+        (lambda y: y[1:], "shape is"),
     ],
 )
 def test_a_wrong_peer_is_refused(spoil, message):
@@ -233,3 +298,115 @@ def test_a_wrong_peer_is_refused(spoil, message):
     wrong = peers.Prepared(lambda: None, spoil(right.output))
     with pytest.raises(RuntimeError, match=message):
         run.check_agreement(tiny(), {"torch": right, "other": wrong})
+
+
+def test_a_wrong_gradient_is_refused():
+    right = peers.Prepared(lambda: None, torch.zeros(3, 2), torch.ones(3, 4))
+    wrong = peers.Prepared(lambda: None, torch.zeros(3, 2), torch.ones(3, 4) * 1.01)
+    with pytest.raises(RuntimeError, match="dx of other against torch: values differ by 0.01"):
+        run.check_agreement(tiny(), {"torch": right, "other": wrong})
+
+
+def test_bf16_peers_get_values_that_bf16_holds_and_are_measured_against_fp64():
+    case = tiny(group="bf16", precision="bf16")
+    weights = peers.initial_weights(case)
+    assert all(torch.equal(w, w.bfloat16().float()) for w in weights.values())
+    for mode in ("forward", "train"):
+        prepared = {"bf16": modules.torch_nn(case, mode, weights)}
+        prepared["fp32"] = modules.torch_nn(case.companion, mode, weights)
+        errors = run.errors(case, mode, weights, prepared)
+        assert errors["fp32"] < 1e-5 < errors["bf16"] < 0.1
+    assert prepared["bf16"].output.dtype == torch.bfloat16
+    autocast = dataclasses.replace(case, precision="autocast")
+    assert modules.torch_nn(autocast, "forward", weights).output.dtype == torch.bfloat16
+
+
+def test_only_plain_layers_are_asked_of_other_libraries():
+    for name in ("onnxruntime", "onednn", "jax"):
+        runs = peers.PEERS[name].runs
+        assert runs(tiny(), "forward")
+        assert not any(runs(case, "forward") for case in CASES[1:])
+        assert not runs(tiny(precision="bf16"), "forward") and not runs(tiny(), "grad")
+    assert not peers.PEERS["onnxruntime"].runs(tiny(), "train")
+
+
+# ---- worker processes
+
+
+@pytest.fixture(scope="module")
+def workers():
+    with Workers() as made:
+        yield made
+
+
+@pytest.mark.parametrize("name", [name for name, peer in peers.PEERS.items() if peer.environment is not None])
+def test_a_peer_in_a_worker_computes_the_same_function(name, workers):
+    peer = peers.PEERS[name]
+    if why := peer.missing():
+        pytest.skip(f"{name}: {why}")
+    worker = workers.get(name, 1, peer.environment)
+    for cell in grid.GATES:
+        case = tiny(cell=cell)
+        weights = peers.initial_weights(case)
+        for mode in ("forward", "train"):
+            if peer.runs(case, mode):
+                there = worker.prepare(peer.prepare, case, mode, weights)
+                run.check_agreement(case, {"torch": modules.torch_nn(case, mode, weights), name: there})
+                seconds, lost = there.run.window(2)
+                assert seconds > 0 and lost >= 0
+
+
+def test_a_worker_tells_of_its_errors_and_of_its_end():
+    with Worker(1, {"BENCH_THREADS": "{threads}"}) as worker:
+        assert worker.ask("call", os.getenv, "BENCH_THREADS") == "1"
+        with pytest.raises(WorkerError, match="ValueError: invalid literal"):
+            worker.ask("call", int, "no number")
+        with pytest.raises(WorkerError, match="ended with status 3"):
+            worker.ask("call", os._exit, 3)
+
+
+def test_onednn_gives_torchs_gradients_of_the_weights():
+    if why := peers.PEERS["onednn"].missing():
+        pytest.skip(why)
+    for cell in grid.GATES:
+        case = tiny(cell=cell)
+        weights = peers.initial_weights(case)
+        layer = onednn.Layer(case, "train", weights)
+        layer(), layer()  # a second call must not add to the first one's gradients
+        _, w_ih, w_hh, *_ = modules.torch_nn(case, "train", weights).run()
+        results = layer.results()
+        torch.testing.assert_close(results["dw_ih"], w_ih, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(results["dw_hh"], w_hh, rtol=1e-4, atol=1e-5)
+
+
+# ---- the machine and its memory
+
+
+def test_cache_sizes_are_read_or_guessed(tmp_path):
+    for name, (level, size, kind) in {"index0": (1, "48K", "Data"), "index1": (1, "64K", "Instruction")}.items():
+        (tmp_path / name).mkdir()
+        for file, text in (("level", level), ("size", size), ("type", kind)):
+            (tmp_path / name / file).write_text(f"{text}\n")
+    assert machine.cache_bytes(tmp_path) == {"L1": 48 << 10, "L2": 1 << 20, "L3": 32 << 20}
+
+
+def test_without_a_compiler_there_are_no_measured_limits(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert native.compiler() is None
+    assert machine.probe(1) == {}
+
+
+def test_the_probe_compiles_and_prints_what_the_report_reads(monkeypatch):
+    if native.compiler() is None:
+        pytest.skip("no C++ compiler")
+    monkeypatch.setattr(machine, "cache_bytes", lambda: {"L1": 32 << 10, "L2": 64 << 10, "L3": 128 << 10})
+    found = machine.probe(1)
+    assert found["fma fp32 GF/s"] > 0
+    assert tuple(found["read GB/s"]) == machine.LEVELS
+
+
+def test_peak_memory_counts_what_a_call_allocates():
+    case = tiny(group="memory", B=64, T=256, I=8, H=64)
+    record = memory.measure(case, "forward", 1)
+    result = case.rows * case.H * 4 / 2**20  # at least the output, at most a few times it
+    assert all(result * 0.9 < mib < result * 20 for mib in record["mib"].values()), record

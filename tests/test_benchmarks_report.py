@@ -87,8 +87,8 @@ def test_disturbed_rows_are_shown_but_not_counted():
 
 def test_page_shows_every_record_with_losses_beside_wins():
     text = report.page(result(record(), record(name="B", new=4.0), record(mode="train", threads=2)))
-    assert "| LSTM A | B=1 T=2 3→4 | 2 ± 2% | 1 | 1 ± 2% | 2 | 2.00 |" in text
-    assert "| LSTM B | B=1 T=2 3→4 | 2 ± 2% | 1 | 4 ± 2% | 0.5 | **0.50** |" in text
+    assert "| LSTM A | B=1 T=2 3→4 | 2 ± 2% | 1 ± 2% | 2 |  | 2.00 | 2.00 torch |  |" in text
+    assert "| LSTM B | B=1 T=2 3→4 | 2 ± 2% | 4 ± 2% | 0.5 |  | **0.50** | **0.50** torch |  |" in text
     assert "| LSTM, shapes | forward, 1 thread | 1.00 | 0.50 | 1 | 1 | 0 |" in text
     assert "## Forward+backward, 2 threads" in text
     assert "fastrnn kernels: avx2" in text and "2 threads not measured" in text
@@ -134,7 +134,7 @@ def test_fill_refuses_a_page_without_its_markers(page):
 
 def test_command_writes_json_and_markdown(tmp_path, capsys):
     threads = torch.get_num_threads()
-    chosen = ["--group", "step", "--cells", "rnn", "--threads", "1", "--mode", "forward"]
+    chosen = ["--group", "step", "--cells", "rnn", "--threads", "1", "--mode", "forward", "--peers", "torch", "fastrnn"]
     assert run.main([*chosen, "--budget", "0.01", "--window", "0.001", "--out", str(tmp_path / "out")]) == 0
     written = json.loads((tmp_path / "out.json").read_text())
     assert [r["key"] for r in written["records"]] == ["step/128/rnn", "step/128/rnncell"]
@@ -168,4 +168,4 @@ def test_command_names_a_missing_peer(monkeypatch, capsys):
     monkeypatch.setitem(peers.PEERS, "absent", absent)
     with pytest.raises(SystemExit):
         run.main(["--peers", "torch", "absent"])
-    assert "not installed: absent" in capsys.readouterr().err
+    assert "cannot be timed here: absent: the package no_such_package is not installed" in capsys.readouterr().err

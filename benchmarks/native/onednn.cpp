@@ -1,5 +1,5 @@
 // oneDNN's rnn primitives behind a C interface, for benchmarks/peers/onednn.py: one dense fp32 layer in one direction
-// with zero initial state. Weights go into the layout that the primitive prefers once, when the layer is made; a user
+// from an initial state of zeros and to a final one, as torch calls it. Weights go into the layout that the primitive prefers once, when the layer is made; a user
 // who trains pays for that after every step of the optimiser, and this peer does not.
 #include <omp.h>
 
@@ -84,11 +84,11 @@ memory in_layout(Layer& l, memory m, const memory::desc& d) {
 template <class Cell>
 void make(Layer& l, bool train, memory::dim T, memory::dim B, memory::dim I, memory::dim H, const float* x,
           const float* w_ih, const float* w_hh, const float* b, const float* dy) {
-  const auto none = memory::desc();
   const auto direction = rnn_direction::unidirectional_left2right;
   l.w_ih_dims = {1, 1, I, Cell::gates, H};
   l.w_hh_dims = {1, 1, H, Cell::gates, H};
   const memory::desc x_md({T, B, I}, dt::f32, tag::tnc), y_md({T, B, H}, dt::f32, tag::tnc);
+  const memory::desc h_md({1, 1, B, H}, dt::f32, tag::ldnc);  // h and c before the first step and after the last
   const memory::desc b_md({1, 1, Cell::biases, H}, dt::f32, tag::ldgo);
   const memory::desc wi_any(l.w_ih_dims, dt::f32, tag::any), wh_any(l.w_hh_dims, dt::f32, tag::any);
   const auto kind = train ? prop_kind::forward_training : prop_kind::forward_inference;
@@ -97,23 +97,35 @@ void make(Layer& l, bool train, memory::dim T, memory::dim B, memory::dim I, mem
 
   typename Cell::Forward::primitive_desc pd;
   if constexpr (std::is_same_v<Cell, Lstm>)
-    pd = describe<typename Cell::Forward>(l.eng, kind, direction, x_md, none, none, wi_any, wh_any, b_md, y_md, none,
-                                          none);
+    pd = describe<typename Cell::Forward>(l.eng, kind, direction, x_md, h_md, h_md, wi_any, wh_any, b_md, y_md, h_md,
+                                          h_md);
   else if constexpr (std::is_same_v<Cell, Gru>)
-    pd = describe<typename Cell::Forward>(l.eng, kind, direction, x_md, none, wi_any, wh_any, b_md, y_md, none);
+    pd = describe<typename Cell::Forward>(l.eng, kind, direction, x_md, h_md, wi_any, wh_any, b_md, y_md, h_md);
   else
-    pd = describe<typename Cell::Forward>(l.eng, kind, tanh, direction, x_md, none, wi_any, wh_any, b_md, y_md, none);
+    pd = describe<typename Cell::Forward>(l.eng, kind, tanh, direction, x_md, h_md, wi_any, wh_any, b_md, y_md, h_md);
 
   // the caller's (G, H, K) is ldgoi here
   const memory user_ih = copy_of(l, {l.w_ih_dims, dt::f32, tag::ldgoi}, w_ih);
   const memory user_hh = copy_of(l, {l.w_hh_dims, dt::f32, tag::ldgoi}, w_hh);
   const memory src = copy_of(l, x_md, x), bias = copy_of(l, b_md, b);
+  const auto zeros = [&] {
+    memory m(h_md, l.eng);
+    std::memset(m.get_data_handle(), 0, h_md.get_size());
+    return m;
+  };
+  const auto state = [](Args& args, const Args::value_type& h, const Args::value_type& c) {
+    args.insert(h);
+    if (std::is_same_v<Cell, Lstm>) args.insert(c);
+  };
+  const memory h0 = zeros(), c0 = zeros(), h_n = zeros(), c_n = zeros();
   l.y = memory(y_md, l.eng);
   l.forward_args = {{DNNL_ARG_SRC_LAYER, src},
                     {DNNL_ARG_WEIGHTS_LAYER, in_layout(l, user_ih, pd.weights_layer_desc())},
                     {DNNL_ARG_WEIGHTS_ITER, in_layout(l, user_hh, pd.weights_iter_desc())},
                     {DNNL_ARG_BIAS, bias},
                     {DNNL_ARG_DST_LAYER, l.y}};
+  state(l.forward_args, {DNNL_ARG_SRC_ITER, h0}, {DNNL_ARG_SRC_ITER_C, c0});
+  state(l.forward_args, {DNNL_ARG_DST_ITER, h_n}, {DNNL_ARG_DST_ITER_C, c_n});
   l.forward = typename Cell::Forward(pd);
   if (!train) return;
 
@@ -121,15 +133,15 @@ void make(Layer& l, bool train, memory::dim T, memory::dim B, memory::dim I, mem
   l.forward_args.insert({DNNL_ARG_WORKSPACE, workspace});
   typename Cell::Backward::primitive_desc bd;
   if constexpr (std::is_same_v<Cell, Lstm>)
-    bd = describe_backward<typename Cell::Backward>(l.eng, pd, back, direction, x_md, none, none, wi_any, wh_any, b_md,
-                                                    y_md, none, none, x_md, none, none, wi_any, wh_any, b_md, y_md,
-                                                    none, none);
+    bd = describe_backward<typename Cell::Backward>(l.eng, pd, back, direction, x_md, h_md, h_md, wi_any, wh_any, b_md,
+                                                    y_md, h_md, h_md, x_md, h_md, h_md, wi_any, wh_any, b_md, y_md,
+                                                    h_md, h_md);
   else if constexpr (std::is_same_v<Cell, Gru>)
-    bd = describe_backward<typename Cell::Backward>(l.eng, pd, back, direction, x_md, none, wi_any, wh_any, b_md, y_md,
-                                                    none, x_md, none, wi_any, wh_any, b_md, y_md, none);
+    bd = describe_backward<typename Cell::Backward>(l.eng, pd, back, direction, x_md, h_md, wi_any, wh_any, b_md, y_md,
+                                                    h_md, x_md, h_md, wi_any, wh_any, b_md, y_md, h_md);
   else
-    bd = describe_backward<typename Cell::Backward>(l.eng, pd, back, tanh, direction, x_md, none, wi_any, wh_any, b_md,
-                                                    y_md, none, x_md, none, wi_any, wh_any, b_md, y_md, none);
+    bd = describe_backward<typename Cell::Backward>(l.eng, pd, back, tanh, direction, x_md, h_md, wi_any, wh_any, b_md,
+                                                    y_md, h_md, x_md, h_md, wi_any, wh_any, b_md, y_md, h_md);
   l.dx = memory(x_md, l.eng);
   l.dw_ih = memory(bd.diff_weights_layer_desc(), l.eng);
   l.dw_hh = memory(bd.diff_weights_iter_desc(), l.eng);
@@ -146,6 +158,10 @@ void make(Layer& l, bool train, memory::dim T, memory::dim B, memory::dim I, mem
                      {DNNL_ARG_DIFF_WEIGHTS_ITER, l.dw_hh},
                      {DNNL_ARG_DIFF_BIAS, l.db},
                      {DNNL_ARG_DIFF_DST_LAYER, copy_of(l, y_md, dy)}};
+  state(l.backward_args, {DNNL_ARG_SRC_ITER, h0}, {DNNL_ARG_SRC_ITER_C, c0});
+  state(l.backward_args, {DNNL_ARG_DST_ITER, h_n}, {DNNL_ARG_DST_ITER_C, c_n});
+  state(l.backward_args, {DNNL_ARG_DIFF_SRC_ITER, zeros()}, {DNNL_ARG_DIFF_SRC_ITER_C, zeros()});
+  state(l.backward_args, {DNNL_ARG_DIFF_DST_ITER, zeros()}, {DNNL_ARG_DIFF_DST_ITER_C, zeros()});
   l.backward = typename Cell::Backward(bd);
 }
 
