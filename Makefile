@@ -1,7 +1,8 @@
 # make demo      install into .venv, train on the built-in names, classify and generate
 # make test      install into .venv, run the tests
 # make lint      formatters, linters and types, all of them only checking
-# make bench     time fastrnn against torch.nn: BENCH="--shapes A F --budget 1" chooses, see benchmarks/run.py
+# make bench     time fastrnn against torch.nn and the other peers that are installed (pip install -e ".[bench-peers]"):
+#                BENCH="--shapes A F --budget 1" chooses, see benchmarks/run.py
 # make sanitize  build the kernels with AddressSanitizer and UBSan and run the tests on them
 # make gpu       build and test the CUDA kernels
 # make clean     remove what was built; make distclean removes .venv too
@@ -23,7 +24,7 @@ INSTALLED := $(VENV)/.installed
 # Named after the choice, so that another TORCH is installed and not silently left aside.
 TORCH_INSTALLED := $(VENV)/.torch-$(shell echo '$(TORCH)' | cksum | cut -d ' ' -f 1)
 KERNELS := setup.py pyproject.toml $(shell find csrc -type f)
-CPP := $(shell find csrc tests -name '*.h' -o -name '*.inl' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+CPP := $(shell find csrc tests benchmarks -name '*.h' -o -name '*.inl' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: demo test lint bench sanitize gpu clean distclean
 

@@ -65,7 +65,9 @@ def speed_ups(rows: Sequence[Row], plt: Any) -> Any:
             axis.grid(axis="y", alpha=0.3)
     for line in axes:
         line[0].set_ylabel("speed over torch.nn")
-    handles = {label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    handles = {
+        label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, frameon=False)
     figure.suptitle(f"Speed over torch.nn, {threads_text(threads)}", fontsize=12)
     return figure
@@ -96,7 +98,7 @@ def roofline(rows: Sequence[Row], plt: Any) -> Any:
             rates = [row.median(lambda record, run, peer=peer: gflops(record, peer)) for row in part]
             face = COLOURS[peer] if filled else "none"
             label = f"{CELLS[cell]}, {LABELS[peer]}"
-            axis.scatter(places, rates, 36, face, marker, edgecolors=COLOURS[peer], label=label, zorder=3)
+            axis.scatter(places, rates, 36, face, marker=marker, edgecolors=COLOURS[peer], label=label, zorder=3)
             for row, place, rate in zip(part, places, rates, strict=True):
                 name = row.record["name"]
                 highest[name] = max(highest.get(name, (0.0, 0.0)), (rate, place))
@@ -143,7 +145,9 @@ def steps(rows: Sequence[Row], plt: Any) -> Any:
         axis.grid(axis="y", alpha=0.3)
     axes[0][0].set_ylabel("microseconds")
     figure.suptitle("One step, B=1, H=128, one thread", fontsize=12)
-    handles = {label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    handles = {
+        label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, frameon=False)
     return figure
 

@@ -208,6 +208,8 @@ def closing(result: dict[str, Any]) -> str:
     labels = result["labels"]
     first, last = next(iter(labels.values())), labels.get(OURS, list(labels.values())[-1])
     records = [r for r in result["records"] if r["quiet"]]
+    if not records:
+        return f"{last} against {first}: no undisturbed rows"
     slower = sum(speed_up(r) < 1 for r in records)
     text = f"{last} against {first}: {len(records)} rows, geometric mean {geometric_mean(records):.2f}x"
     disturbed = len(result["records"]) - len(records)

@@ -73,7 +73,9 @@ _TASKS: Bounds = {"lstm": {"*": 1.5}, "gru": {"*": 2.0}, "rnn": {"*": 1.5}}
 TARGETS: tuple[Target, ...] = (
     Target("1", "Forward against torch.nn, shape by shape", "over torch", FORWARD),
     Target("1", "Forward against the best of all peers", "over best peer", everywhere(1.0)),
-    Target("2", "Forward+backward against torch.nn: torch/oneDNN ratio of each shape", "over torch", TRAIN, mode="train"),
+    Target(
+        "2", "Forward+backward against torch.nn: torch/oneDNN ratio of each shape", "over torch", TRAIN, mode="train"
+    ),
     Target(
         *("2", "Forward+backward against torch.nn, geometric mean", "over torch"),
         {"lstm": {"*": 1.25}, "gru": {"*": 2.5}, "rnn": {"*": 2.5}},

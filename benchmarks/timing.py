@@ -5,8 +5,8 @@ counts only if the system let our threads run: the kernel says how long they sto
 the hypervisor how much it took away.
 
 A peer may live in a worker process (see worker.py): it then times its own window and tells how long its threads
-waited meanwhile. Before every turn of such a row all threads must have gone to sleep, because the idle threads of one peer's pool
-spin for a while and would take the next peer's core.
+waited meanwhile. Before every turn of such a row all threads must have gone to sleep, because the idle threads of one
+peer's pool spin for a while and would take the next peer's core.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def interleave(
     clock: Callable[[], float] = time.perf_counter,
     waiting: Callable[[], float] = waited,
 ) -> Timing:
-    """Times every function of `runs` in turn, in windows of `window` seconds, round after round, for about `budget` seconds.
+    """Times every function of `runs` in turn, in windows of `window` seconds, for about `budget` seconds.
 
     Goes on past the budget, to three times as much, until `least` rounds were undisturbed (LEAST_LONG_ROUNDS if they
     are long); makes at least as many in any case. The order of the peers turns round with every round. The garbage

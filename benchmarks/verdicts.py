@@ -94,7 +94,9 @@ def memory_ratio(record: Record, run: dict[str, Any]) -> float | None:
 def scaling(record: Record, run: dict[str, Any]) -> float | None:
     """Percent of the multiply-adds' own speed-up by the second thread that our call has."""
     probe = run["limits"].get("probe", {})
-    one = next((r for r in run["records"] if (r["key"], r["mode"], r["threads"]) == (record["key"], record["mode"], 1)), 0)
+    one = next(
+        (r for r in run["records"] if (r["key"], r["mode"], r["threads"]) == (record["key"], record["mode"], 1)), 0
+    )
     if not one or "1" not in probe or str(record["threads"]) not in probe:
         return None
     ideal = probe[str(record["threads"])]["fma fp32 GF/s"] / probe["1"]["fma fp32 GF/s"]

@@ -193,9 +193,7 @@ void* bench_make(int cell, int train, int64_t T, int64_t B, int64_t I, int64_t H
     omp_set_num_threads(threads);
     auto l = std::make_unique<Layer>();
     l->threads = threads;
-    (cell == 0   ? make<Lstm>
-     : cell == 1 ? make<Gru>
-                 : make<Rnn>)(*l, train, T, B, I, H, x, w_ih, w_hh, b, dy);
+    (cell == 0 ? make<Lstm> : cell == 1 ? make<Gru> : make<Rnn>)(*l, train, T, B, I, H, x, w_ih, w_hh, b, dy);
     return l.release();
   } catch (const std::exception& e) {
     last_error = e.what();

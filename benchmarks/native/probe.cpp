@@ -31,9 +31,7 @@ typedef float V __attribute__((vector_size(kBytes)));
 constexpr int kSums = 12;  // more than latency times throughput of any multiply-add; fits 16 registers
 constexpr int kUnroll = 16;
 
-double seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // Work per second of all threads: each repeats `block`, which returns the work it did, from a common start until
 // `duration` is over. The best of several goes counts, since a limit is what is possible.

@@ -62,9 +62,7 @@ PEERS: dict[str, Peer] = {
     "torch": Peer("torch", modules.torch_nn, "torch.nn"),
     "torch-avx2": Peer("torch", modules.torch_nn, "torch.nn AVX2", _TORCH_AVX2, _shapes),
     "onnxruntime": Peer("onnxruntime", ort.prepare, "ONNX Runtime", {}, ort.runs, ort.lacks),
-    "onednn": Peer(
-        "torch", onednn.prepare, "oneDNN primitive", {}, onednn.runs, onednn.lacks, onednn.version
-    ),
+    "onednn": Peer("torch", onednn.prepare, "oneDNN primitive", {}, onednn.runs, onednn.lacks, onednn.version),
     "jax": Peer("jax", jax_scan.prepare, "JAX", jax_scan.ENVIRONMENT, jax_scan.runs),
     "fastrnn-avx2": Peer(
         "fastrnn", modules.fastrnn, "fastrnn AVX2", {"FASTRNN_ISA": "avx2"}, _shapes, modules.lacks_avx2
