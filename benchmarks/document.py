@@ -43,8 +43,9 @@ def _verdict(verdict: Verdict) -> list[str]:
         return [target.number, target.text, "not measured", "", "", ""]
     good = sum(check.met for check in verdict.checks)
     figure = f"{worst.name}: {worst.value:.3g}{target.unit} ({_bound(target, worst)})"
-    word = ("met" if verdict.met else "**not met**") + (", in part measured" if verdict.partial else "")
-    return [target.number, target.text, word, f"{good} of {len(verdict.checks)}", figure, f"{worst.spread:.0%}"]
+    word = ("met" if verdict.met else "**not met**") + (", in part measured" if verdict.missing else "")
+    count = f"{good} of {len(verdict.checks)}" + (f", {verdict.missing} missing" if verdict.missing else "")
+    return [target.number, target.text, word, count, figure, f"{worst.spread:.0%}"]
 
 
 def _missed(verdict: Verdict) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.grid import GRID
 from benchmarks.records import OURS, Record, best_rival, limit_of, milliseconds, row_cost, share_of_limit, speed_up
 from benchmarks.targets import Bounds, Target
 
@@ -140,18 +141,16 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
+    """`missing` counts the cases of the grid that no run has measured undisturbed."""
+
     target: Target
     checks: tuple[Check, ...]
+    missing: int = 0
 
     @property
     def met(self) -> bool | None:
         """None where nothing was measured."""
         return all(check.met for check in self.checks) if self.checks else None
-
-    @property
-    def partial(self) -> bool:
-        """Whether a cell that has a bound was not measured at all."""
-        return {check.cell for check in self.checks} != set(self.target.bounds)
 
     @property
     def worst(self) -> Check | None:
@@ -169,13 +168,28 @@ def _takes(target: Target, record: Record) -> bool:
     return fits and all(record.get(name, False) == value for name, value in target.only.items())
 
 
+def _expected(target: Target) -> set[str]:
+    """Keys of the grid's cases that the target is about."""
+    keys = set()
+    for case in GRID:
+        fields = {"ragged": case.ragged is not None, "unrolled": case.unrolled}
+        fits = case.group in target.groups and target.mode in case.modes
+        if fits and all(fields[name] == value for name, value in target.only.items()):
+            keys |= {case.key} if bound_of(target.bounds, case.cell, case.name) is not None else set()
+    return keys
+
+
 def judge(target: Target, rows: Iterable[Row]) -> Verdict:
     """The target's checks, from rows that were undisturbed in at least one run."""
     figure = VALUES[target.value]
     found: list[tuple[str, str, float, float]] = []  # cell, case, value, spread
+    missing = _expected(target)
     for row in rows:
         record = row.record
-        if row.quiet and _takes(target, record) and (value := row.median(figure)) is not None:
+        if not row.quiet or not _takes(target, record):
+            continue
+        missing.discard(record["key"])
+        if (value := row.median(figure)) is not None:
             found.append((record["cell"], record["key"].partition("/")[2], value, row.spread(figure)))
     if target.mean:
         cells = {cell: [(v, s) for c, _, v, s in found if c == cell] for cell, *_ in found}
@@ -189,4 +203,4 @@ def judge(target: Target, rows: Iterable[Row]) -> Verdict:
         if bound is not None:
             met = value <= bound if target.at_most else value >= bound
             checks.append(Check(cell, name, value, bound, met, spread))
-    return Verdict(target, tuple(checks))
+    return Verdict(target, tuple(checks), len(missing))

@@ -136,9 +136,16 @@ def test_a_verdict_counts_rows_and_names_the_worst():
     rows = rows_of([run(record(), record("B"), record("A", "gru"), record("A", "rnn"))])
     verdict = judge(target, rows)
     assert [(c.name, c.met) for c in verdict.checks] == [("A/lstm", False), ("B/lstm", True), ("A/gru", True)]
-    assert verdict.met is False and verdict.worst.name == "A/lstm" and not verdict.partial
+    assert verdict.met is False and verdict.worst.name == "A/lstm"
     assert judge(target, rows[1:]).met is True
-    assert judge(target, rows[1:2]).partial
+    assert (verdict.missing, judge(target, rows[1:]).missing) == (17, 18)  # of 20: LSTM and GRU, A to J
+
+
+def test_a_whole_grid_leaves_nothing_missing():
+    every = [record(name, cell) for cell in grid.GATES for name in "ABCDEFGHIJ"]
+    assert judge(TARGETS[0], rows_of([run(*every)])).missing == 0
+    every[3]["quiet"] = False
+    assert judge(TARGETS[0], rows_of([run(*every)])).missing == 1
 
 
 def test_a_greatest_bound_turns_the_comparison_round():
@@ -188,11 +195,9 @@ def test_the_page_shows_wins_beside_losses_and_each_verdict():
     text = document.page(document.SKELETON, RUNS)
     assert "| LSTM A | B=1 T=100 128→128 | 2 | 1.5 | 1.05 | 1.91 | 1.43 onednn |" in text
     assert "| LSTM B | B=1 T=200 512→512 | 1 | 0.9 | 2.1 | **0.48** | **0.43** onednn |" in text
-    assert (
-        "| 1 | Forward against torch.nn, shape by shape | **not met**, in part measured | 1 of 2 | B/lstm: 0.477x"
-        in text
-    )
-    assert "| 4 | A layer's step without gradients, one thread | met, in part measured | 1 of 1 |" in text
+    verdict = "**not met**, in part measured | 1 of 2, 28 missing | B/lstm: 0.477x"
+    assert f"| 1 | Forward against torch.nn, shape by shape | {verdict}" in text
+    assert "| 4 | A layer's step without gradients, one thread | met, in part measured | 1 of 1, 2 missing |" in text
     assert "| 5 | bf16 weights packed for inference, B=1 and H≥512, against our fp32 | not measured |" in text
     assert "| LSTM G, forward+backward | B=32 | 4.0 | 3.0 | 0.75 |" in text
     for block in text.split("\n\n"):
