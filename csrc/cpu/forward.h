@@ -61,16 +61,15 @@ class Forward {
     int64_t u0, u1;
     m.share(NB_, 1, u0, u1);
     prepare(m, u0, u1);
+    if (plan_.split_rows) u0 = 0, u1 = NB_;
     m.sync();
     const RowShare mine(l_, plan_, m, kTileRows<NV>);
     T* scratch = scratch_ + m.id * scratch_size();
     for_chunks(l_, steps_, plan_.chunk_rows, !l_.reverse, [&](const Chunk& c) {
-      project(m, c, u0, u1);
-      if (plan_.split_rows) m.sync();
+      project(m, c, mine, u0, u1);
       for (int64_t s = 0; s < c.last - c.first; ++s)
-        step(m, l_.reverse ? c.last - 1 - s : c.first + s, c, mine, plan_.split_rows ? 0 : u0,
-             plan_.split_rows ? NB_ : u1, scratch);
-      if (plan_.split_rows || gather_) m.sync();  // before gx and x are written again
+        step(m, l_.reverse ? c.last - 1 - s : c.first + s, c, mine, u0, u1, scratch);
+      if (gather_ && !plan_.split_rows) m.sync();  // before x is written again
     });
     m.sync();
     finish(m);
@@ -133,24 +132,37 @@ class Forward {
   // initial (training) or running (inference) cell state of a unit block: [block][B][U]
   T* c_at(int64_t row, int64_t unit) const { return c_ + (unit / U * l_.B + row) * U + unit % U; }
 
-  // gx [block][row of the chunk][gate][unit] = W_ih x + b_ih
-  void project(const Member& m, const Chunk& c, int64_t u0, int64_t u1) const {
-    const T* x = x_;
-    int64_t stride = spread(l_.I);
-    if (gather_) {
-      for (int64_t t = c.first; t < c.last; ++t) {
+  // gx [block][row of the chunk][gate][unit] = W_ih x + b_ih. Split by rows, a thread projects the rows that are its own, step
+  // by step, and shares nothing; split by units, it projects all rows of the chunk onto its units at once.
+  void project(const Member& m, const Chunk& c, const RowShare& mine, int64_t u0, int64_t u1) const {
+    const auto rows = [&](int64_t t, int64_t a, int64_t b) {
+      const int64_t row = steps_.offset(t) - c.begin + a;
+      const T* x = gather_ ? x_ + row * spread(l_.I) : static_cast<const T*>(steps_.row(f_.x, t, a));
+      for (int64_t u = u0; u < u1; ++u) {
+        const Block block_u = block(u);
+        product(block_u, b - a, l_.I, x, gather_ ? spread(l_.I) : x_stride_, w_ih_, f_.w.w_ih, b_ih_ + u * W,
+                gx_ + u * chunk_ * W + row * block_u.width());
+      }
+    };
+    const auto gather = [&](int64_t t, int64_t a, int64_t b) {
+      for (int64_t r = a; r < b; ++r)
+        load_row(x_ + (steps_.offset(t) - c.begin + r) * spread(l_.I), steps_.row(f_.x, t, r), l_.dtype, l_.I);
+    };
+    for (int64_t t = c.first; t < c.last; ++t) {
+      if (plan_.split_rows) {
+        mine.each(0, steps_.batch(t), [&](int64_t a, int64_t b) {
+          if (gather_) gather(t, a, b);
+          rows(t, a, b);
+        });
+      } else if (gather_) {
         int64_t a, b;
         m.share(steps_.batch(t), 1, a, b);
-        for (int64_t r = a; r < b; ++r)
-          load_row(x_ + (steps_.offset(t) - c.begin + r) * stride, steps_.row(f_.x, t, r), l_.dtype, l_.I);
+        gather(t, a, b);
       }
-      m.sync();
-    } else {
-      x = static_cast<const T*>(steps_.row(f_.x, c.first, 0));
-      stride = x_stride_;
     }
-    for (int64_t u = u0; u < u1; ++u)
-      product(block(u), c.rows, l_.I, x, stride, w_ih_, f_.w.w_ih, b_ih_ + u * W, gx_ + u * chunk_ * W);
+    if (plan_.split_rows) return;
+    if (gather_) m.sync();
+    rows(c.first, 0, c.rows);
   }
 
   // out (rows, gate, unit) = bias + a (rows, K) * one unit block of the gate weights, from their panels if they were packed

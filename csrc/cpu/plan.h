@@ -22,7 +22,7 @@ inline Plan make_plan(const Layer& l, int64_t rows, int64_t gates, int64_t unit_
   const double step_flops = 2.0 * double(l.B) * double(gates) * double(l.H) * double(l.R());
   const double flops = 2.0 * double(rows) * double(gates) * double(l.H) * double(l.I + l.R());
   // Split by rows while a core's second-level cache holds the whole recurrent matrix and there are rows for full tiles.
-  p.split_rows = p.threads > 1 && weights <= (384 << 10) && l.B >= 4 * p.threads;
+  p.split_rows = p.threads > 1 && weights <= (768 << 10) && l.B >= 4 * p.threads;
   // A team costs some microseconds a call and, when units are split, a barrier a step.
   if (flops < 4e5 || (!p.split_rows && step_flops < 6e4)) p.threads = 1;
   if (p.split_rows)

@@ -196,7 +196,7 @@ class WeightGrads {
   // dx's rows lie at one distance: it is allocated for this.
   void add_dx(const Member& m, const Chunk& c, const T* dg, T* scratch) const {
     int64_t a, b;
-    m.share(c.rows, kTileRows<2>, a, b);
+    m.share(c.rows, 1, a, b);
     if (a == b) return;
     const T* left = dg + a * stride_ + Cell::kGradX * l_.H;
     void* out = at(f_.dx, l_.dtype, (c.begin + a) * l_.I);
