@@ -60,6 +60,22 @@ def test_wide_enough_for_several_threads(poisoned, cell):
     assert_as_reference(ragged(Case(cell, 6, 64, 40, 48)))
 
 
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_ragged_rows_in_chunks_over_a_team(poisoned, cell, reverse):
+    """A chunk's rows lie elsewhere than the last chunk's, so one thread must not write where another still reads."""
+    case = Case(cell, 24, 64, 10, 40, reverse=reverse)
+    for _ in range(5):
+        assert_as_reference(case.with_(lengths=tuple(24 - 9 * b // 63 for b in range(64))))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_rows_that_share_cache_sets(poisoned, cell):
+    """Rows 2 KiB apart (256 doubles): input and state are copied to better strides."""
+    assert_as_reference(Case(cell, 3, 9, 256, 256))
+    assert_as_reference(ragged(Case(cell, 3, 9, 256, 256, reverse=True)))
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_size(poisoned, data):

@@ -69,7 +69,8 @@ class Forward {
       project(m, c, mine, u0, u1);
       for (int64_t s = 0; s < c.last - c.first; ++s)
         step(m, l_.reverse ? c.last - 1 - s : c.first + s, c, mine, u0, u1, scratch);
-      if (gather_ && !plan_.split_rows) m.sync();  // before x is written again
+      // Before gx and x are written again. The rows of a dense batch lie alike in each chunk, so that a thread's gx is its own.
+      if (plan_.split_rows ? l_.batch_sizes != nullptr : gather_) m.sync();
     });
     m.sync();
     finish(m);
