@@ -46,7 +46,7 @@ struct ForwardArgs {
   const void* hx;  // (B, R) or null: zeros
   const void* cx;  // (B, H) or null: zeros
   Sequence y;      // rows of R, written
-  void* h_n;       // (B, R), written
+  void* h_n;       // (B, R), written; may be y.data if T = 1
   void* c_n;       // (B, H), written, cells with a cell state
   void* reserve;   // what backward needs, reserve_size() values of the arithmetic type; null: inference
 };

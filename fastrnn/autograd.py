@@ -47,7 +47,7 @@ def recurrent_layer(
     """
     tensors = (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr)
     batch = x.size(1) if batch_sizes is None else hx.size(0) if hx is not None else int(batch_sizes[0])
-    recording = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    recording = torch.is_grad_enabled() and True in [t.requires_grad for t in tensors if t is not None]
     transformed = torch._C._are_functorch_transforms_active()
     if recording or transformed or forward_ad._current_level >= 0:
         training = recording or transformed
@@ -117,7 +117,10 @@ class RecurrentLayer(Function):
     @staticmethod
     def forward(*args):
         *tensors, batch_sizes, cell, batch, reverse, training = args
-        return ops.layer_forward(cell, *tensors, batch_sizes, batch, reverse, training)
+        y, h_n, c_n, reserve = ops.layer_forward(cell, *tensors, batch_sizes, batch, reverse, training)
+        if not training:  # outputs of a Function must be its own
+            c_n, reserve = c_n if cell == "lstm" else y.new_empty(0), y.new_empty(0)
+        return y, h_n, c_n, reserve
 
     @staticmethod
     def setup_context(ctx, inputs, output):

@@ -9,10 +9,12 @@ Shapes: T steps, B rows of the first step, I inputs, H units, P projected units,
 x is (T, B, I), or packed rows (N, I) with batch_sizes, a CPU int64 tensor (T,) that never grows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from fastrnn import _native
 from fastrnn._checks import GATES
@@ -34,7 +36,11 @@ _library.define(
 
 def _empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Uninitialised memory that a kernel will fill whole (tests poison it)."""
-    return torch.empty(shape, dtype=dtype or like.dtype, device=like.device)
+    return like.new_empty(shape) if dtype is None else like.new_empty(shape, dtype=dtype)
+
+
+# In place of results that a call does not have, where nobody looks at them: to make an empty tensor takes a microsecond.
+_NOTHING = torch.empty(0)
 
 
 def _address(t: Tensor | None) -> int:
@@ -95,9 +101,11 @@ def _forward_kernel(
     width = projected or units
     y = _empty((*x.shape[:-1], width), x)
     h_n = _empty((batch, width), x)
-    c_n = _empty((batch, units) if cell == "lstm" else (0,), x)
-    size, dtype = _reserve_spec(cell, x, units) if training else (0, x.dtype)
-    reserve = _empty((size,), x, dtype)
+    c_n = _empty((batch, units), x) if cell == "lstm" else _empty((0,), x) if training else _NOTHING
+    reserve = _NOTHING
+    if training:
+        size, dtype = _reserve_spec(cell, x, units)
+        reserve = _empty((size,), x, dtype)
     packed = batch_sizes is not None
     x, x_step, x_row = _strided(x, packed)  # type: ignore[assignment]
     y_step, y_row = (0, width) if packed else (batch * width, width)
@@ -134,7 +142,7 @@ def _backward_kernel(
     batch: int,
     reverse: bool,
     needed: Sequence[bool],
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor | None, ...]:
     steps, inputs, units, projected = _dims(cell, x, w_hh, w_hr, batch_sizes)
     like = (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr)
     grads = [_empty(t.shape, x) if n and t is not None else None for n, t in zip(needed, like, strict=True)]
@@ -163,11 +171,21 @@ def _backward_kernel(
         *(_address(dy), dy_step, dy_row, _address(dh_n), _address(dc_n)),
         *map(_address, grads),
     )
-    return tuple(_empty((0,), x) if g is None else g for g in grads)
+    return tuple(grads)
 
 
-_library.impl("layer_forward", _forward_kernel, "CPU")
-_library.impl("layer_backward", _backward_kernel, "CPU")
+def _as_operation(kernel: Callable[..., tuple[Tensor | None, ...]]) -> Callable[..., tuple[Tensor, ...]]:
+    """The kernel with a fresh empty tensor for each result that it does not have, as the dispatcher wants it."""
+
+    def operation(cell: str, *args: Any) -> tuple[Tensor, ...]:
+        like = next(a for a in args if a is not None)
+        return tuple(_empty((0,), like) if r is None or r is _NOTHING else r for r in kernel(cell, *args))
+
+    return operation
+
+
+_library.impl("layer_forward", _as_operation(_forward_kernel), "CPU")
+_library.impl("layer_backward", _as_operation(_backward_kernel), "CPU")
 
 
 @torch.library.register_fake("fastrnn::layer_forward")
@@ -234,8 +252,67 @@ def _direct(x: Tensor, *others: Tensor | None) -> bool:
     )
 
 
+def quick(
+    cell: str, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], batch: int, units: int, step: bool = False
+) -> list[Tensor] | None:
+    """One layer without gradients in the ordinary case, checked and run in one go; None where anything is out of the
+    ordinary, also what is an error: then the caller takes the long way, which says so. A call of one step lasts as long as
+    some twenty calls of a Python function.
+
+    Args:
+        x: (T, B, I) with batch = B, or one step (B, I) with step=True.
+        states: () or h_0, or h_0 and c_0, of (1, B, H), or (B, H) for a step.
+        weights: weight_ih, weight_hh, bias_ih, bias_hh.
+
+    Returns: [y, h_n] or [y, h_n, c_n], y (T, B, H) and states as above; for a step without y.
+    """
+    if (
+        torch.is_grad_enabled()
+        or forward_ad._current_level >= 0
+        or len(weights) != 4
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._get_tracing_state() is not None
+        or torch.compiler.is_compiling()
+    ):
+        return None
+    dtype, lstm, rows, inputs = x.dtype, cell == "lstm", GATES[cell] * units, x.shape[-1]
+    number = _native.DTYPES.get(dtype)
+    state = (batch, units) if step else (1, batch, units)
+    shapes = (x.shape, (rows, inputs), (rows, units), (rows,), (rows,), state, state)
+    addresses = []
+    for t, shape in zip((x, *weights, *states), shapes, strict=False):
+        if (
+            type(t) not in _PLAIN
+            or t.dtype is not dtype
+            or t.shape != shape
+            or t.layout is not torch.strided
+            or not t.is_cpu
+            or not t.is_contiguous()
+            or t.is_neg()
+            or t._is_zerotensor()
+        ):
+            return None
+        addresses.append(t.data_ptr())
+    if number is None or not all(addresses):
+        return None
+    h_n = _empty(state, x)
+    y = h_n if step else _empty((*x.shape[:2], units), x)
+    results = [y, h_n, _empty(state, x)] if lstm else [y, h_n]
+    x_at, w_ih, w_hh, b_ih, b_hh, *initial = addresses
+    hx, cx = (*initial, 0, 0)[:2]
+    _native.kernels.forward(
+        _native.CELLS[cell],
+        *(1 if step else x.shape[0], batch, inputs, units, 0, 0, False, number, torch.get_num_threads()),
+        *(w_ih, w_hh, b_ih, b_hh, 0, x_at, batch * inputs, inputs, hx, cx, y.data_ptr(), batch * units, units),
+        *(h_n.data_ptr(), results[2].data_ptr() if lstm else 0, 0),
+    )
+    return results[1:] if step else results
+
+
 def layer_forward(cell, x, *args):
-    """Returns y (T, B, R) or (N, R), h_n (B, R), c_n (B, H) or empty, and the reserve (empty unless training).
+    """Returns y (T, B, R) or (N, R), h_n (B, R), c_n (B, H) or empty, and the reserve (empty unless training). What is empty
+    may be one tensor for all calls: it is not to be changed.
 
     Arguments: cell, x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, batch_sizes, batch (B), reverse, training.
     """
@@ -244,7 +321,7 @@ def layer_forward(cell, x, *args):
 
 
 def layer_backward(cell, dy, dh_n, dc_n, x, *args):
-    """Returns the gradients named by GRADIENTS; those not needed are empty.
+    """Returns the gradients named by GRADIENTS; those not needed are empty or None.
 
     Arguments: cell, dy, dh_n, dc_n, x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, y, reserve, batch_sizes, batch (B),
     reverse, needed (8 flags). dy, dh_n and dc_n may be None: zeros.

@@ -46,7 +46,7 @@ class Backward {
     prefer_huge_pages(f.dx, rows_ * l_.I * size_of(l_.dtype));
   }
 
-  int threads() const { return plan_.threads; }
+  const Plan& plan() const { return plan_; }
 
   void operator()(const Member& m) const {
     prepare(m);
@@ -269,7 +269,8 @@ class Backward {
   WeightGrads<Cell, T> sums_;
   T *w_hh_, *w_hr_ = nullptr;        // packed [panel of R][G*H][2L]; [panel of H][P][2L]
   T *carry_h_, *carry_c_ = nullptr;  // (B, R), (B, H): gradients that reach the step before without W_hh
-  T *dg_, *dg_next_, *scratch_;      // (chunk rows, GC*H); (B, GC*H) of the last step of the chunk before; a thread's (chunk rows, 2L)
+  T *dg_, *dg_next_,
+      *scratch_;  // (chunk rows, GC*H); (B, GC*H) of the last step of the chunk before; a thread's (chunk rows, 2L)
   T *dh_ = nullptr, *hidden_ = nullptr;  // (chunk rows, P), (chunk rows, H): h's gradient and h before the projection
 };
 

@@ -55,7 +55,8 @@ class Forward {
     if (f.reserve) prefer_huge_pages(f.reserve, B_::reserve_size(rows_, l_.H) * int64_t(sizeof(T)));
   }
 
-  int threads() const { return plan_.threads; }
+  const Plan& plan() const { return plan_; }
+  bool packed() const { return packed_; }
 
   void operator()(const Member& m) const {
     int64_t u0, u1;
@@ -228,8 +229,7 @@ class Forward {
 
   void put_h(int64_t t, int64_t row, int64_t column, V h) const {
     store_lanes<T>(at(steps_.row_out(f_.y, t, row), l_.dtype, column), h, l_.dtype, R_ - column);
-    if (copy_h_)
-      store_lanes<T>(ring_ + ((t & 1) * l_.B + row) * spread(R_) + column, h, kNative<T>, R_ - column);
+    if (copy_h_) store_lanes<T>(ring_ + ((t & 1) * l_.B + row) * spread(R_) + column, h, kNative<T>, R_ - column);
   }
 
   // The epilogue: the cell on rows [a, b) of one unit block; gh [row - a][gate][unit]. Whole: a full block of native values
@@ -248,8 +248,8 @@ class Forward {
     if constexpr (Cell::kHasCellState) {
       T* running = c_at(a, u.first());
       c_out = reserve ? B_::c_at(reserve, rows_, l_.H, u.index, row) : running;
-      c_in = reserve && from_step ? B_::c_at(reserve, rows_, l_.H, u.index, steps_.offset(steps_.before(t)) + a)
-                                  : running;
+      c_in =
+          reserve && from_step ? B_::c_at(reserve, rows_, l_.H, u.index, steps_.offset(steps_.before(t)) + a) : running;
     }
     for (int64_t r = a; r < b; ++r) {
       for (int v = 0; v < UV; ++v) {
@@ -260,8 +260,7 @@ class Forward {
           gx[g] = load(gx_row + g * pitch + v * L);
           gh[g] = load(gh_row + g * pitch + v * L);
         }
-        if constexpr (Cell::kReadsHPrev)
-          hp = Whole ? load(h_in + v * L) : load_lanes<T>(h_in + v * L, kNative<T>, n);
+        if constexpr (Cell::kReadsHPrev) hp = Whole ? load(h_in + v * L) : load_lanes<T>(h_in + v * L, kNative<T>, n);
         if constexpr (Cell::kHasCellState) cp = load(c_in + v * L);
         Cell::template forward<Math<T>>(gx, gh, hp, cp, h, cn, saved);
         if constexpr (Cell::kHasCellState) store(c_out + v * L, cn);
@@ -289,7 +288,8 @@ class Forward {
     int64_t t = l_.reverse ? 0 : l_.T - 1;
     for (int64_t r = a; r < b; ++r) {
       while (steps_.batch(t) <= r) --t;
-      std::memcpy(at(f_.h_n, l_.dtype, r * R_), steps_.row(f_.y, t, r), size_t(R_ * size_of(l_.dtype)));
+      if (f_.h_n != f_.y.data)
+        std::memcpy(at(f_.h_n, l_.dtype, r * R_), steps_.row(f_.y, t, r), size_t(R_ * size_of(l_.dtype)));
       if constexpr (Cell::kHasCellState)
         for (int64_t unit = 0; unit < l_.H; unit += L) {
           const T* c =
@@ -309,17 +309,17 @@ class Forward {
   const int64_t rows_;
   const Plan plan_;
   const int64_t chunk_;
-  const int64_t x_stride_;                  // of rows that are read in place
-  const bool native_, gather_, copy_h_;     // storage is the arithmetic type; x is copied before use; and so is h
-  const bool packed_;                       // the weights are
-  T *w_ih_ = nullptr, *w_hh_ = nullptr;     // [block][k][gate][unit]
-  T* w_hr_ = nullptr;                       // [panel][k][2L]
-  T *b_ih_, *b_hh_;                         // [block][gate][unit]
-  T *gx_, *scratch_;                        // [block][chunk row][gate][unit]; a thread's [row][gate][unit]
-  T *h0_, *c_ = nullptr;                    // (B, R); [block][B][U]
-  T* x_ = nullptr;                          // (chunk rows, I): x where it is strided, 16-bit or in collision
-  T* ring_ = nullptr;                       // 2 x (B, R): h of the last two steps where y is 16-bit or in collision
-  T* hidden_ = nullptr;                     // (B, H): h before the projection; rows of all these at spread strides
+  const int64_t x_stride_;               // of rows that are read in place
+  const bool native_, gather_, copy_h_;  // storage is the arithmetic type; x is copied before use; and so is h
+  const bool packed_;                    // the weights are
+  T *w_ih_ = nullptr, *w_hh_ = nullptr;  // [block][k][gate][unit]
+  T* w_hr_ = nullptr;                    // [panel][k][2L]
+  T *b_ih_, *b_hh_;                      // [block][gate][unit]
+  T *gx_, *scratch_;                     // [block][chunk row][gate][unit]; a thread's [row][gate][unit]
+  T *h0_, *c_ = nullptr;                 // (B, R); [block][B][U]
+  T* x_ = nullptr;                       // (chunk rows, I): x where it is strided, 16-bit or in collision
+  T* ring_ = nullptr;                    // 2 x (B, R): h of the last two steps where y is 16-bit or in collision
+  T* hidden_ = nullptr;                  // (B, H): h before the projection; rows of all these at spread strides
 };
 
 }  // namespace FASTRNN_ISA

@@ -18,11 +18,20 @@ auto with_cell(int cell, Use&& use) {
   throw std::invalid_argument("fastrnn: unknown cell number");
 }
 
+inline const char* cell_name(int cell) {
+#define FASTRNN_NAME(name, type) #name,
+  static const char* const names[] = {FASTRNN_CELLS(FASTRNN_NAME)};
+#undef FASTRNN_NAME
+  return names[cell];
+}
+
 template <class T>
 void layer_forward(int cell, const ForwardArgs& args) {
   with_cell<T>(cell, [&](auto c) {
     const Forward<decltype(c), T> pass(args);
-    run_team(pass.threads(), pass);
+    log_plan(args.reserve ? "forward for training" : "forward", cell_name(cell), args.layer, pass.plan(),
+             pass.packed());
+    run_team(pass.plan().threads, pass);
   });
 }
 
@@ -30,7 +39,8 @@ template <class T>
 void layer_backward(int cell, const BackwardArgs& args) {
   with_cell<T>(cell, [&](auto c) {
     const Backward<decltype(c), T> pass(args);
-    run_team(pass.threads(), pass);
+    log_plan("backward", cell_name(cell), args.layer, pass.plan(), true);
+    run_team(pass.plan().threads, pass);
   });
 }
 

@@ -1,6 +1,9 @@
 // How a call is laid out: threads, what a step's work is split by, rows a chunk. The one place where shapes are judged.
 #pragma once
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
 
 #include "simd.h"
 
@@ -31,6 +34,21 @@ inline Plan make_plan(const Layer& l, int64_t rows, int64_t gates, int64_t unit_
     p.threads = int(std::min<int64_t>(p.threads, unit_blocks));
   if (p.threads == 1) p.split_rows = false;
   return p;
+}
+
+// FASTRNN_LOG=plan: each call says on standard error how it is laid out.
+inline void log_plan(const char* pass, const char* cell, const Layer& l, const Plan& p, bool packed) {
+  static const bool wanted = [] {
+    const char* what = std::getenv("FASTRNN_LOG");
+    return what && std::strstr(what, "plan");
+  }();
+  if (!wanted) return;
+  const char* split = p.threads == 1 ? "" : p.split_rows ? ", each with rows of the batch" : ", each with some units";
+  std::fprintf(stderr,
+               "fastrnn: %s %s T=%lld B=%lld I=%lld H=%lld P=%lld%s%s: %d thread%s%s, chunks of %lld rows, %s\n", cell,
+               pass, (long long)l.T, (long long)l.B, (long long)l.I, (long long)l.H, (long long)l.P,
+               l.batch_sizes ? " ragged" : "", l.reverse ? " reverse" : "", p.threads, p.threads == 1 ? "" : "s", split,
+               (long long)p.chunk_rows, packed ? "weights packed" : "weights as they lie");
 }
 
 }  // namespace FASTRNN_ISA

@@ -130,9 +130,8 @@ class WeightGrads {
         });
       }
     if (dw_hr_)
-      tiles(m, c, dh, dh_stride_, l_.P, [&](const Columns<T>& a, int64_t row) {
-        add_outer(a, m_, l_.H, dw_hr_ + row * l_.H, accumulate);
-      });
+      tiles(m, c, dh, dh_stride_, l_.P,
+            [&](const Columns<T>& a, int64_t row) { add_outer(a, m_, l_.H, dw_hr_ + row * l_.H, accumulate); });
     m.sync();
   }
 

@@ -69,7 +69,9 @@ void check_pack() {
   std::vector<T> w(size_t(N * K)), packed(size_t(K * 3 * L));
   for (size_t i = 0; i < w.size(); ++i) w[i] = T(i + 1);
   // any row, none, the last one
-  const auto row = [&](int64_t j) -> const void* { return j % 3 == 1 || j >= N ? nullptr : &w[size_t((N - 1 - j) * K)]; };
+  const auto row = [&](int64_t j) -> const void* {
+    return j % 3 == 1 || j >= N ? nullptr : &w[size_t((N - 1 - j) * K)];
+  };
   pack_panel(packed.data(), 3, kNative<T>, K, row);
   for (int64_t k = 0; k < K; ++k)
     for (int64_t j = 0; j < 3 * L; ++j) {
