@@ -12,8 +12,8 @@ from torch.nn.functional import dropout as drop
 from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn import _checks as checks
-from fastrnn import ops
 from fastrnn._checks import Stack
+from fastrnn._quick import quick
 from fastrnn.autograd import recurrent_layer
 
 Layer = Callable[..., tuple[Tensor, Tensor, Tensor | None]]
@@ -49,7 +49,7 @@ def run_layers(
         and x.dim() == 3
         and x.shape[2] == stack.input_size
         and x.numel()
-        and (results := ops.quick(stack.cell, x, states, weights, x.shape[1], stack.hidden_size)) is not None
+        and (results := quick(stack.cell, x, states, weights, x.shape[1], stack.hidden_size)) is not None
     ):
         return results[0], (results[1], results[2]) if lstm else results[1]
 
@@ -159,7 +159,7 @@ def run_step(cell: str, x: Any, hx: Any, weights: Sequence[Any]) -> list[Tensor]
 
     input_size, hidden_size = sizes_of(name, cell, weights)
     if x.dim() == 2 and x.shape[1] == input_size and x.numel() and hidden_size:
-        results = ops.quick(cell, x, states, weights, x.shape[0], hidden_size, step=True)
+        results = quick(cell, x, states, weights, x.shape[0], hidden_size, step=True)
         if results is not None:
             return results
     w_ih, w_hh, b_ih, b_hh = weights

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from fastrnn import _native
 from fastrnn._checks import GATES
@@ -39,7 +38,7 @@ def _empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None)
     return like.new_empty(shape) if dtype is None else like.new_empty(shape, dtype=dtype)
 
 
-# In place of results that a call does not have, where nobody looks at them: to make an empty tensor takes a microsecond.
+# In place of results that a call does not have, where nobody looks: an empty tensor takes a microsecond to make.
 _NOTHING = torch.empty(0)
 
 
@@ -252,67 +251,9 @@ def _direct(x: Tensor, *others: Tensor | None) -> bool:
     )
 
 
-def quick(
-    cell: str, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], batch: int, units: int, step: bool = False
-) -> list[Tensor] | None:
-    """One layer without gradients in the ordinary case, checked and run in one go; None where anything is out of the
-    ordinary, also what is an error: then the caller takes the long way, which says so. A call of one step lasts as long as
-    some twenty calls of a Python function.
-
-    Args:
-        x: (T, B, I) with batch = B, or one step (B, I) with step=True.
-        states: () or h_0, or h_0 and c_0, of (1, B, H), or (B, H) for a step.
-        weights: weight_ih, weight_hh, bias_ih, bias_hh.
-
-    Returns: [y, h_n] or [y, h_n, c_n], y (T, B, H) and states as above; for a step without y.
-    """
-    if (
-        torch.is_grad_enabled()
-        or forward_ad._current_level >= 0
-        or len(weights) != 4
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._len_torch_dispatch_stack()
-        or torch._C._get_tracing_state() is not None
-        or torch.compiler.is_compiling()
-    ):
-        return None
-    dtype, lstm, rows, inputs = x.dtype, cell == "lstm", GATES[cell] * units, x.shape[-1]
-    number = _native.DTYPES.get(dtype)
-    state = (batch, units) if step else (1, batch, units)
-    shapes = (x.shape, (rows, inputs), (rows, units), (rows,), (rows,), state, state)
-    addresses = []
-    for t, shape in zip((x, *weights, *states), shapes, strict=False):
-        if (
-            type(t) not in _PLAIN
-            or t.dtype is not dtype
-            or t.shape != shape
-            or t.layout is not torch.strided
-            or not t.is_cpu
-            or not t.is_contiguous()
-            or t.is_neg()
-            or t._is_zerotensor()
-        ):
-            return None
-        addresses.append(t.data_ptr())
-    if number is None or not all(addresses):
-        return None
-    h_n = _empty(state, x)
-    y = h_n if step else _empty((*x.shape[:2], units), x)
-    results = [y, h_n, _empty(state, x)] if lstm else [y, h_n]
-    x_at, w_ih, w_hh, b_ih, b_hh, *initial = addresses
-    hx, cx = (*initial, 0, 0)[:2]
-    _native.kernels.forward(
-        _native.CELLS[cell],
-        *(1 if step else x.shape[0], batch, inputs, units, 0, 0, False, number, torch.get_num_threads()),
-        *(w_ih, w_hh, b_ih, b_hh, 0, x_at, batch * inputs, inputs, hx, cx, y.data_ptr(), batch * units, units),
-        *(h_n.data_ptr(), results[2].data_ptr() if lstm else 0, 0),
-    )
-    return results[1:] if step else results
-
-
 def layer_forward(cell, x, *args):
-    """Returns y (T, B, R) or (N, R), h_n (B, R), c_n (B, H) or empty, and the reserve (empty unless training). What is empty
-    may be one tensor for all calls: it is not to be changed.
+    """Returns y (T, B, R) or (N, R), h_n (B, R), c_n (B, H) or empty, and the reserve (empty unless training).
+    What is empty may be one tensor for all calls: it is not to be changed.
 
     Arguments: cell, x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, batch_sizes, batch (B), reverse, training.
     """
