@@ -8,7 +8,6 @@ Shapes are those of `fastrnn.ops`; rows of every sequence stand together, (N, ..
 """
 
 import importlib
-import os
 from collections.abc import Sequence
 from types import ModuleType
 

@@ -232,7 +232,7 @@ def _nothing_between() -> bool:
 
 
 def _direct(x: Tensor, *others: Tensor | None) -> bool:
-    """Whether nothing stands between the caller and the CPU kernels: plain CPU tensors, no dispatch mode, no tracing."""
+    """Whether the CPU kernels may be called at once: plain CPU tensors, no dispatch mode, no tracing."""
     return _plain(x) and all(map(_plain, others)) and _nothing_between()
 
 

@@ -5,6 +5,13 @@
 namespace fastrnn {
 namespace cuda {
 
+// operand.cuh
+struct Bf16;
+struct F16;
+struct Tf32;
+template <class T>
+struct Exact;
+
 template <class Op>
 void layer_forward(int cell, const Forward& f);
 template <class Op>

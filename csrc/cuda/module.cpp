@@ -6,7 +6,6 @@
 
 #include "../cells/registry.h"
 #include "layer.h"
-#include "operand.cuh"
 
 #ifndef FASTRNN_CUDA_ARCHS
 #define FASTRNN_CUDA_ARCHS "none"
@@ -43,24 +42,29 @@ Call make_call(int64_t T, int64_t B, int64_t H, int64_t P, Address batch_sizes, 
               pointer(workspace)};
 }
 
+template <class T>
+struct Tag {
+  using Op = T;
+};
+
 template <class Use>
 auto with_operand(const Call& c, Use&& use) {
   switch (c.dtype) {
     case DType::f64:
-      return use(Exact<double>{});
+      return use(Tag<Exact<double>>{});
     case DType::bf16:
-      return use(Bf16{});
+      return use(Tag<Bf16>{});
     case DType::f16:
-      return use(F16{});
+      return use(Tag<F16>{});
     default:
       break;
   }
-  return c.tf32 ? use(Tf32{}) : use(Exact<float>{});
+  return c.tf32 ? use(Tag<Tf32>{}) : use(Tag<Exact<float>>{});
 }
 
 int64_t workspace(int cell, int64_t T, int64_t B, int64_t H, int64_t P, int dtype, bool tf32, bool backward) {
   const Call c = make_call(T, B, H, P, 0, false, dtype, false, tf32, 0, 0);
-  return with_operand(c, [&](auto op) { return workspace_size<decltype(op)>(cell, c, backward); });
+  return with_operand(c, [&](auto tag) { return workspace_size<typename decltype(tag)::Op>(cell, c, backward); });
 }
 
 void forward(int cell, int64_t T, int64_t B, int64_t H, int64_t P, Address batch_sizes, bool reverse, int dtype,
@@ -81,7 +85,7 @@ void forward(int cell, int64_t T, int64_t B, int64_t H, int64_t P, Address batch
                   pointer(reserve),
                   pointer(hidden)};
   py::gil_scoped_release release;
-  with_operand(f.call, [&](auto op) { layer_forward<decltype(op)>(cell, f); });
+  with_operand(f.call, [&](auto tag) { layer_forward<typename decltype(tag)::Op>(cell, f); });
 }
 
 void backward(int cell, int64_t T, int64_t B, int64_t H, int64_t P, Address batch_sizes, bool reverse, int dtype,
@@ -103,7 +107,7 @@ void backward(int cell, int64_t T, int64_t B, int64_t H, int64_t P, Address batc
                    pointer(dcx),
                    pointer(dh)};
   py::gil_scoped_release release;
-  with_operand(b.call, [&](auto op) { layer_backward<decltype(op)>(cell, b); });
+  with_operand(b.call, [&](auto tag) { layer_backward<typename decltype(tag)::Op>(cell, b); });
 }
 
 // name -> (gates, saved values a unit, cell state, gradient columns, first column of the input's side, of the state's)

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "../problem.h"
-#include "device.cuh"
 
 namespace fastrnn {
 namespace cuda {

@@ -1,13 +1,14 @@
-"""The CUDA kernels against the reference, on this processor: every GPU thread is a fiber (tests/cpp/emulated.h).
+"""The CUDA kernels against the reference: on a GPU where there is one, and emulated on this processor everywhere.
 
-What this shows: index arithmetic, tails, ragged rows, barriers that are missing, all that Python does around the kernels.
-What it cannot show: memory ordering between real threads, and whether the device's own instructions do what the
-emulation says they do. The tests of test_cuda.py show that, on a GPU.
+The emulation (tests/cpp/emulated.h) runs every GPU thread as a fiber. It shows faults of index arithmetic, tails, ragged
+rows, missing barriers, and of all that Python does around the kernels. It cannot show memory ordering between real
+threads, nor whether the device's own instructions do what the emulation says they do.
 """
 
 import contextlib
 
 import emulation
+import layers
 import pytest
 import torch
 from layers import CELLS, Case, arguments, gradients, ours_and_reference, outputs, ragged
@@ -22,19 +23,24 @@ def module(tmp_path_factory):
 
 
 @pytest.fixture(params=["0", "1", "7"], ids=["ascending", "descending", "shuffled"])
-def order(request):
-    return request.param
+def order(request, monkeypatch):
+    """The order in which emulated threads take their turns."""
+    monkeypatch.setenv("FASTRNN_EMULATED_ORDER", request.param)
 
 
-@pytest.fixture
-def emulated(module, monkeypatch):
-    """Calls on CPU tensors run the CUDA kernels, on memory that comes filled with NaN."""
-    monkeypatch.setattr(_cuda, "kernels", module)
-    monkeypatch.setattr(_cuda, "_stream", lambda device: 0)
-    monkeypatch.setattr(_cuda, "_guard", lambda device: contextlib.nullcontext())
+@pytest.fixture(params=["emulated", pytest.param("gpu", marks=pytest.mark.cuda)])
+def device(request, monkeypatch):
+    """Calls run the CUDA kernels, on memory that comes filled with NaN."""
+    if request.param == "gpu":
+        monkeypatch.setattr(layers, "DEVICE", "cuda")
+    else:
+        # CPU tensors take the place of CUDA tensors
+        monkeypatch.setattr(_cuda, "kernels", request.getfixturevalue("module"))
+        monkeypatch.setattr(_cuda, "_stream", lambda device: 0)
+        monkeypatch.setattr(_cuda, "_guard", lambda device: contextlib.nullcontext())
+        monkeypatch.setattr(ops, "_forward_kernel", _cuda.forward)
+        monkeypatch.setattr(ops, "_backward_kernel", _cuda.backward)
     monkeypatch.setattr(_cuda, "tf32", lambda: False)
-    monkeypatch.setattr(ops, "_forward_kernel", _cuda.forward)
-    monkeypatch.setattr(ops, "_backward_kernel", _cuda.backward)
     empty = _cuda._empty
 
     def poisoned(shape, like, dtype=None):
@@ -42,7 +48,7 @@ def emulated(module, monkeypatch):
         return t.fill_(255 if t.dtype == torch.uint8 else float("nan"))  # bytes of ones are NaN in every float type
 
     monkeypatch.setattr(_cuda, "_empty", poisoned)
-    return module
+    return request.param
 
 
 def assert_as_reference(case: Case) -> None:
@@ -53,15 +59,14 @@ def assert_as_reference(case: Case) -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("T, B, I, H", [(1, 1, 1, 1), (2, 3, 5, 7), (5, 17, 3, 7), (3, 3, 9, 40)])
-def test_values_and_gradients(emulated, cell, T, B, I, H):
+def test_values_and_gradients(device, cell, T, B, I, H):
     assert_as_reference(Case(cell, T, B, I, H))
 
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("form", ["dense", "ragged", "no state", "no bias"])
-def test_forms(emulated, monkeypatch, order, cell, reverse, form):
-    monkeypatch.setenv("FASTRNN_EMULATED_ORDER", order)
+def test_forms(device, order, cell, reverse, form):
     case = Case(cell, 6, 7, 5, 18, reverse=reverse)
     forms = {
         "dense": case,
@@ -74,7 +79,7 @@ def test_forms(emulated, monkeypatch, order, cell, reverse, form):
 
 @pytest.mark.parametrize("P", [1, 7, 20])
 @pytest.mark.parametrize("reverse", [False, True])
-def test_projection(emulated, P, reverse):
+def test_projection(device, P, reverse):
     assert_as_reference(ragged(Case("lstm", 6, 9, 5, 25, P, reverse=reverse)))
     assert_as_reference(Case("lstm", 3, 2, 5, 25, P, reverse=reverse, state=False))
 
@@ -102,7 +107,7 @@ def rounded(case: Case) -> float:
     ],
     ids=["fp32", "tf32", "bf16", "fp16"],
 )
-def test_rounded_arithmetic(emulated, monkeypatch, cell, reverse, dtype, fast, cap):
+def test_rounded_arithmetic(device, monkeypatch, cell, reverse, dtype, fast, cap):
     monkeypatch.setattr(_cuda, "tf32", lambda: fast)
     error = rounded(ragged(Case(cell, 5, 20, 7, 40, dtype=dtype, reverse=reverse)))
     assert error < cap
@@ -110,23 +115,23 @@ def test_rounded_arithmetic(emulated, monkeypatch, cell, reverse, dtype, fast, c
         assert error > 1e-5  # it did round
 
 
-def test_rounded_projection(emulated):
+def test_rounded_projection(device):
     assert rounded(ragged(Case("lstm", 5, 9, 7, 40, 18, dtype=torch.bfloat16))) < 0.05
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_many_rows(emulated, cell):
+def test_many_rows(device, cell):
     assert_as_reference(ragged(Case(cell, 2, 40, 3, 9)))
     assert rounded(ragged(Case(cell, 2, 40, 3, 9, dtype=torch.float16))) < 0.007
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_only_what_is_needed(emulated, cell):
+def test_only_what_is_needed(device, cell):
     case = ragged(Case(cell, 4, 5, 4, 20))
     args = arguments(case)
     outs = outputs(recurrent_layer, case, args)
     g = torch.Generator().manual_seed(1)
-    upstream = [torch.randn(o.shape, generator=g, dtype=o.dtype) for o in outs]
+    upstream = [torch.randn(o.shape, generator=g, dtype=o.dtype).to(o) for o in outs]
     full = gradients(outs, args)
     present = [i for i, a in enumerate(args[:-1]) if a is not None]
     for position, i in enumerate(present):
@@ -137,7 +142,7 @@ def test_only_what_is_needed(emulated, cell):
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_inference_equals_training_and_orders_agree(emulated, monkeypatch, cell, dtype):
+def test_inference_equals_training_and_orders_agree(device, monkeypatch, cell, dtype):
     case = ragged(Case(cell, 4, 9, 4, 20, dtype=dtype))
     args = arguments(case)
     first = outputs(recurrent_layer, case, args)
@@ -152,7 +157,7 @@ def test_inference_equals_training_and_orders_agree(emulated, monkeypatch, cell,
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_double_backward(emulated, cell):
+def test_double_backward(device, cell):
     case = Case(cell, 3, 2, 3, 5)
     args = [a for a in arguments(case)[:-1] if a is not None]
 
