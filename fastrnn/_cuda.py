@@ -10,6 +10,7 @@ Shapes are those of `fastrnn.ops`; rows of every sequence stand together, (N, ..
 import importlib
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -101,9 +102,9 @@ def _empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None)
     return torch.empty(shape, dtype=dtype or like.dtype, device=like.device)
 
 
-def _rows(t: Tensor | None) -> Tensor | None:
+def _rows(t: Tensor) -> Tensor:
     """(T, B, D) or (N, D) as adjacent rows (N, D)."""
-    return t if t is None else t.reshape(-1, t.size(-1)).contiguous()
+    return t.reshape(-1, t.size(-1)).contiguous()
 
 
 def _address(t: Tensor | None) -> int:
@@ -114,6 +115,7 @@ def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
     return [None if t is None else t.contiguous() for t in tensors]
 
 
+_mm: Any = torch.mm  # torch before 2.8 has no out_dtype
 _wide_products: bool | None = None  # whether torch multiplies 16-bit matrices into float32
 
 
@@ -124,12 +126,12 @@ def _project(x: Tensor, w_ih: Tensor) -> Tensor:
         return torch.mm(x, w_ih.t())
     if _wide_products is None:
         try:
-            torch.mm(x[:1], w_ih.t(), out_dtype=torch.float32)  # type: ignore[call-overload]
+            _mm(x[:1], w_ih.t(), out_dtype=torch.float32)
             _wide_products = True
         except (TypeError, RuntimeError, NotImplementedError):
             _wide_products = False
     if _wide_products:
-        return torch.mm(x, w_ih.t(), out_dtype=torch.float32)  # type: ignore[call-overload]
+        return _mm(x, w_ih.t(), out_dtype=torch.float32)
     return torch.mm(x, w_ih.t())
 
 
@@ -163,7 +165,6 @@ def forward(
     number, dtype, fast = _native.CELLS[cell], _native.DTYPES[x.dtype], tf32()
     with _guard(x.device):
         rows = _rows(x)
-        assert rows is not None
         y = _empty((*x.shape[:-1], width), x)
         h_n = _empty((batch, width), x)
         c_n = _empty((batch, units) if cell == "lstm" else (0,), x)
@@ -210,13 +211,12 @@ def backward(
     """`fastrnn.ops.layer_backward` on one CUDA device."""
     module = _module()
     _check_device(x, dy, dh_n, dc_n, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, y, reserve)
-    gates, saved, has_state, columns, first_x, first_h = module.CELLS[cell]
+    gates, saved, _, columns, first_x, first_h = module.CELLS[cell]
     steps, units, projected = _shape(x, w_hh, w_hr, batch_sizes, gates)
     number, dtype, fast = _native.CELLS[cell], _native.DTYPES[x.dtype], tf32()
     needs = dict(zip(("x", "hx", "cx", "w_ih", "w_hh", "b_ih", "b_hh", "w_hr"), needed, strict=True))
     with _guard(x.device):
-        rows, dy, y = _rows(x), _rows(dy), _rows(y)
-        assert rows is not None and y is not None
+        rows, y, dy = _rows(x), _rows(y), None if dy is None else _rows(dy)
         count = rows.size(0)
         dg = _empty((count, columns * units), x)
         dhx = _empty((batch, projected or units), x) if needs["hx"] and hx is not None else None

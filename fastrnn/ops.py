@@ -270,6 +270,7 @@ def layer_backward(cell, dy, dh_n, dc_n, x, *args):
     # autograd.grad(is_grads_batched=True) brings gradients that only the dispatcher can take apart
     batched = any(g is not None and torch._C._functorch.is_legacy_batchedtensor(g) for g in (dy, dh_n, dc_n))
     tensors = (x, dy, dh_n, dc_n, *args[:9])
+    run: Callable
     if batched:
         run = torch.ops.fastrnn.layer_backward
     elif _direct(*tensors):

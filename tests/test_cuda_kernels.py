@@ -1,8 +1,8 @@
 """The CUDA kernels against the reference: on a GPU where there is one, and emulated on this processor everywhere.
 
-The emulation (tests/cpp/emulated.h) runs every GPU thread as a fiber. It shows faults of index arithmetic, tails, ragged
-rows, missing barriers, and of all that Python does around the kernels. It cannot show memory ordering between real
-threads, nor whether the device's own instructions do what the emulation says they do.
+The emulation (tests/cpp/emulated.h) runs every GPU thread as a fiber. It shows faults of index arithmetic, tails,
+ragged rows, missing barriers, and of all that Python does around the kernels. It cannot show memory ordering between
+real threads, nor whether the device's own instructions do what the emulation says they do.
 """
 
 import contextlib

@@ -3,6 +3,8 @@
 // The large products (x W_ih^T before, dx and the weight gradients after) are not the kernels' business: Python gives
 // them to torch. Rows are packed: step t owns rows [offset(t), offset(t) + batch(t)) of every (N, ...) tensor.
 #pragma once
+#include <stddef.h>
+
 #include <cstdint>
 #include <vector>
 
