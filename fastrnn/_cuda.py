@@ -41,7 +41,7 @@ def info() -> str:
         device = "no device"
     else:
         device = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
-    return f"built for {kernels.ARCHS}; {device}; not yet run on a GPU"
+    return f"built for {kernels.ARCHS}; {device}"
 
 
 def refusal(device: torch.device) -> str:
