@@ -4,7 +4,7 @@
 # make bench     time fastrnn against torch.nn and the other peers that are installed (pip install -e ".[bench-peers]"):
 #                BENCH="--shapes A F --budget 1" chooses, see benchmarks/run.py
 # make sanitize  build the kernels with AddressSanitizer and UBSan and run the tests on them
-# make gpu       build and test the CUDA kernels
+# make gpu       on a machine with a GPU: build, test, check and time the CUDA kernels; GPU="test bench" chooses
 # make clean     remove what was built; make distclean removes .venv too
 #
 # PYTHON  the interpreter that .venv is made of
@@ -26,7 +26,7 @@ TORCH_INSTALLED := $(VENV)/.torch-$(shell echo '$(TORCH)' | cksum | cut -d ' ' -
 KERNELS := setup.py pyproject.toml $(shell find csrc -type f)
 CPP := $(shell find csrc tests benchmarks -name '*.h' -o -name '*.inl' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test lint bench sanitize gpu clean distclean
+.PHONY: demo test lint bench sanitize gpu gpu-build gpu-test gpu-sanitizer gpu-bench clean distclean
 
 demo: $(INSTALLED)
 	rm -rf $(RUN)
@@ -61,10 +61,45 @@ sanitize: $(INSTALLED)
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	  $(CURDIR)/$(BIN)/python -m pytest -o timeout=1800 $(PYTEST)
 
-# An honest nothing: it must not pass once there is something to test.
+# Everything on a machine with a GPU, in one call, without a network: the interpreter that has torch also needs
+# setuptools, pybind11, pytest, pytest-timeout and hypothesis. Parts: build test sanitizer bench; a part that fails does
+# not stop the next. What it finds stands in OUT, and the table of times comes last.
+GPU ?= build test sanitizer bench
+GPU_PYTHON ?= python3
+GPU_PYTEST ?=
+GPU_BENCH ?=
+OUT ?= build/gpu
 gpu:
-	@test ! -e csrc/cuda || { echo "csrc/cuda exists, but 'make gpu' does not build or test it yet" >&2; exit 1; }
-	@echo "fastrnn has no CUDA kernels yet: nothing to build or test on a GPU"
+	@$(GPU_PYTHON) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || \
+	  { echo "make gpu needs a CUDA device and a torch that sees it; give GPU_PYTHON= for another interpreter" >&2; exit 1; }
+	@mkdir -p $(OUT); status=0; \
+	for part in $(GPU); do \
+	  start=$$(date +%s); \
+	  $(MAKE) --no-print-directory gpu-$$part || { echo "make gpu: $$part FAILED"; status=1; }; \
+	  echo "make gpu: $$part took $$(($$(date +%s) - start)) s"; \
+	done; \
+	cat $(OUT)/table.txt 2>/dev/null; exit $$status
+
+gpu-build:
+	FASTRNN_CUDA=1 $(GPU_PYTHON) setup.py -q build_ext --inplace >$(OUT)/build.log 2>&1 || { tail -30 $(OUT)/build.log; exit 1; }
+	$(GPU_PYTHON) -m fastrnn info | tee $(OUT)/info.txt
+
+gpu-test:
+	$(GPU_PYTHON) -m pytest -q -p no:cacheprovider -m cuda tests/test_cuda.py tests/test_cuda_kernels.py $(GPU_PYTEST) \
+	  >$(OUT)/test.log 2>&1; status=$$?; tail -25 $(OUT)/test.log; exit $$status
+
+# a short list: each cell, ragged rows, both directions, and a projection
+SANITIZED_TESTS := gpu and not descending and not shuffled and ((test_forms and ragged) or (test_projection and True-7) or (rounded_arithmetic and bf16-True))
+gpu-sanitizer:
+	for tool in memcheck racecheck; do \
+	  PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $$tool --error-exitcode 9 $(GPU_PYTHON) -m pytest -q \
+	    -p no:cacheprovider -o timeout=0 -m cuda tests/test_cuda_kernels.py -k "$(SANITIZED_TESTS)" \
+	    >$(OUT)/$$tool.log 2>&1 || { tail -25 $(OUT)/$$tool.log; exit 1; }; \
+	  tail -2 $(OUT)/$$tool.log; \
+	done
+
+gpu-bench:
+	$(GPU_PYTHON) benchmarks/gpu.py --out $(OUT) $(GPU_BENCH) >$(OUT)/bench.log 2>&1 || { tail -25 $(OUT)/bench.log; exit 1; }
 
 clean:
 	rm -rf build dist *.egg-info fastrnn/*.so .pytest_cache .mypy_cache .ruff_cache .benchmarks .hypothesis

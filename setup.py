@@ -1,13 +1,20 @@
-"""Builds the kernels: one extension module an ISA, every object in parallel. No torch is needed to build.
+"""Builds the kernels: one extension module an ISA and, where nvcc is found, one for CUDA, every object in parallel.
+No torch and no GPU is needed to build.
 
 Environment variables:
   FASTRNN_ISAS       comma-separated subset of the ISAs to build (default: all that the target knows)
   FASTRNN_SANITIZE   1: AddressSanitizer and UndefinedBehaviorSanitizer
+  FASTRNN_CUDA       auto: CUDA kernels where nvcc is found (default); 1: an error without nvcc; 0: none
+  FASTRNN_CUDA_ARCHS comma-separated, for instance 80,90a: machine code for each, and PTX of the last plain one for
+                     later GPUs (default: 80,90a; "all": every one that nvcc knows of 80 86 89 90a 100 120)
+  NVCC, CUDA_HOME    the compiler, or the toolkit's folder (default: nvcc in the PATH, then /usr/local/cuda)
   MAX_JOBS           compiler processes at once (default: the number of cores)
 """
 
 import hashlib
 import os
+import shutil
+import subprocess
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -71,6 +78,59 @@ def extension(module: str, sources: list[str], flags: list[str]) -> Extension:
     )
 
 
+# ---- CUDA ----------------------------------------------------------------------------------------------------------
+CUDA_SOURCES = [f"layer_{name}.cu" for name in ("bf16", "f16", "tf32", "f32", "f64")]
+ALL_ARCHS = ["80", "86", "89", "90a", "100", "120"]
+# sm_80 code runs on 8.x, sm_90a code on 9.0; later GPUs compile the PTX at first use
+DEFAULT_ARCHS = ["80", "90a"]
+
+
+def find_nvcc() -> str | None:
+    folders = [f"{os.environ[name]}/bin" for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    path = os.pathsep.join([*folders, os.environ.get("PATH", ""), "/usr/local/cuda/bin"])
+    return os.environ.get("NVCC") or shutil.which("nvcc", path=path)
+
+
+def wanted_nvcc() -> str | None:
+    """The CUDA compiler, or None: no CUDA kernels."""
+    choice = os.environ.get("FASTRNN_CUDA", "auto")
+    if choice not in ("0", "1", "auto"):
+        raise SystemExit(f"FASTRNN_CUDA={choice}: choose 0, 1 or auto")
+    nvcc = None if choice == "0" or SANITIZE else find_nvcc()
+    if choice == "1" and not nvcc:
+        raise SystemExit("FASTRNN_CUDA=1, but nvcc was not found: install the CUDA toolkit, or set NVCC or CUDA_HOME")
+    return nvcc
+
+
+def cuda_archs(nvcc: str) -> list[str]:
+    asked = [a for a in os.environ.get("FASTRNN_CUDA_ARCHS", "").split(",") if a]
+    if asked != ["all"]:
+        return asked or DEFAULT_ARCHS
+    known = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True, check=True).stdout.split()
+    return [a for a in ALL_ARCHS if f"sm_{a.rstrip('a')}" in known]
+
+
+def cuda_extension(nvcc: str) -> Extension:
+    archs = cuda_archs(nvcc)
+    plain = max((a.rstrip("a") for a in archs), key=int)
+    targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in archs]
+    targets.append(f"-gencode=arch=compute_{plain},code=compute_{plain}")
+    toolkit = Path(nvcc).resolve().parent.parent
+    if not (toolkit / "include/cuda_runtime.h").exists():  # nvcc is a script that calls the real one
+        out = subprocess.run([nvcc, "--dryrun", "x.cu"], capture_output=True, text=True, cwd=ROOT).stderr
+        top = next(line.split("=", 1)[1] for line in out.splitlines() if line.startswith("#$ TOP="))
+        toolkit = Path(top).resolve()
+    libraries = [str(toolkit / folder) for folder in ("lib64", "lib", "targets/x86_64-linux/lib")]
+    built_for = f'-DFASTRNN_CUDA_ARCHS="{" ".join(archs)}, PTX {plain}"'
+    ext = extension("_kernels_cuda", ["../cuda/module.cpp"], [built_for])
+    ext.sources = [f"csrc/cuda/{name}" for name in [*CUDA_SOURCES, "module.cpp"]]
+    ext.depends += sorted(str(p.relative_to(ROOT)) for p in (ROOT / "csrc/cuda").glob("*.cuh"))
+    ext.include_dirs += [str(toolkit / "include")]
+    ext.extra_link_args = [*(f"-L{folder}" for folder in libraries), "-lcudart_static", "-lrt", "-lpthread", *LINK]
+    ext.nvcc = [nvcc, "-std=c++17", "-O3", "-Xptxas=-v", "-Xcompiler=-fPIC,-fvisibility=hidden", *targets]
+    return ext
+
+
 class BuildKernels(build_ext):
     """Compiles the objects of all modules side by side, skips those that are up to date, then links each module."""
 
@@ -92,11 +152,22 @@ class BuildKernels(build_ext):
 
     def compile_object(self, ext: Extension, source: str) -> str:
         # the same source serves several ISAs and flag sets: each gets a folder of its own
-        key = hashlib.sha1(" ".join([*ext.extra_compile_args, *ext.include_dirs]).encode()).hexdigest()[:8]
-        folder = os.path.join(self.build_temp, f"{ext.name}-{key}")
-        (target,) = self.compiler.object_filenames([source], output_dir=folder)
+        flags = [*ext.extra_compile_args, *ext.include_dirs, *getattr(ext, "nvcc", [])]
+        folder = os.path.join(self.build_temp, f"{ext.name}-{hashlib.sha1(' '.join(flags).encode()).hexdigest()[:8]}")
+        if source.endswith(".cu"):
+            target = os.path.join(folder, Path(source).with_suffix(".o").name)
+        else:
+            (target,) = self.compiler.object_filenames([source], output_dir=folder)
         inputs = [source, *ext.depends, __file__]
         if os.path.exists(target) and os.path.getmtime(target) > max(map(os.path.getmtime, inputs)):
+            return target
+        if source.endswith(".cu"):
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            command = [*ext.nvcc, "-c", source, "-o", target]
+            done = subprocess.run(command, capture_output=True, text=True)
+            Path(target).with_suffix(".ptxas").write_text(done.stderr)  # registers and shared memory of each kernel
+            if done.returncode:
+                raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
             return target
         self.compiler.compile(
             [source],
@@ -113,7 +184,12 @@ def kernels(isa: str) -> Extension:
     return extension(f"_kernels_{isa}", sources, [f"-DFASTRNN_ISA={isa}", *ISAS[isa]])
 
 
+nvcc = wanted_nvcc()
 setup(
-    ext_modules=[extension("_cpu", ["detect.cpp"], []), *map(kernels, wanted_isas())],
+    ext_modules=[
+        extension("_cpu", ["detect.cpp"], []),
+        *map(kernels, wanted_isas()),
+        *([cuda_extension(nvcc)] if nvcc else []),
+    ],
     cmdclass={"build_ext": BuildKernels},
 )

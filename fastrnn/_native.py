@@ -94,8 +94,3 @@ def openmp_runtime() -> str:
 def barrier_ns(threads: int) -> float:
     """Mean time of one barrier between `threads` threads, in nanoseconds."""
     return kernels.barrier_ns(threads)
-
-
-def cuda_info() -> str:
-    """What there is of CUDA kernels."""
-    return "not built (this version has no CUDA kernels; tensors must be on the CPU)"

@@ -32,7 +32,7 @@ def describe() -> dict[str, str]:
         "processor": f"{platform.machine()}, {torch.get_num_threads()} threads",
     }
     try:
-        from fastrnn import _native
+        from fastrnn import _cuda, _native
 
         built, available = _native.built_isas(), _native.available_isas()
         facts["CPU ISA in use"] = _native.isa_in_use()
@@ -40,7 +40,7 @@ def describe() -> dict[str, str]:
         # What was compiled and cannot run here explains a missing tier, e.g. AVX-512 on an AVX2 machine.
         facts["CPU ISA built"] = ", ".join(built)
         facts["OpenMP runtime"] = _native.openmp_runtime()
-        facts["CUDA"] = _native.cuda_info()
+        facts["CUDA"] = _cuda.info()
     except ImportError as error:
         facts["kernels"] = f"not loaded: {error}"
     return facts

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastrnn import _native
+from fastrnn import _cuda, _native
 from fastrnn._checks import GATES
 
 # Order of the gradients that layer_backward returns, and of its `needed` flags.
@@ -185,6 +185,8 @@ def _as_operation(kernel: Callable[..., tuple[Tensor | None, ...]]) -> Callable[
 
 _library.impl("layer_forward", _as_operation(_forward_kernel), "CPU")
 _library.impl("layer_backward", _as_operation(_backward_kernel), "CPU")
+_library.impl("layer_forward", _cuda.forward, "CUDA")
+_library.impl("layer_backward", _cuda.backward, "CUDA")
 
 
 @torch.library.register_fake("fastrnn::layer_forward")
@@ -192,6 +194,8 @@ def _(cell, x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, batch_sizes, batch, reverse
     _, _, units, projected = _dims(cell, x, w_hh, w_hr, batch_sizes)
     width = projected or units
     size, dtype = _reserve_spec(cell, x, units) if training else (0, x.dtype)
+    if x.is_cuda and training:
+        size = _cuda.reserve_size(cell, x.numel() // x.size(-1), units)
     return (
         x.new_empty((*x.shape[:-1], width)),
         x.new_empty((batch, width)),
@@ -235,20 +239,30 @@ def _plain(t: Tensor | None) -> bool:
     )
 
 
-def _direct(x: Tensor, *others: Tensor | None) -> bool:
-    """Whether nothing stands between the caller and the kernels: plain CPU tensors, no dispatch mode, no tracing."""
-    if not x.is_cpu and not x.is_meta:
-        raise RuntimeError(
-            f"fastrnn has kernels for CPU tensors only, got a tensor on {x.device}: move model and input to the CPU "
-            'with .to("cpu"), or use fastrnn.to_torch(model) there'
-        )
+def _nothing_between() -> bool:
+    """Whether no dispatch mode and no tracing stands between the caller and the kernels."""
     return (
-        _plain(x)
-        and all(map(_plain, others))
-        and torch._C._len_torch_dispatch_stack() == 0
+        torch._C._len_torch_dispatch_stack() == 0
         and torch._C._get_tracing_state() is None
         and not torch.compiler.is_compiling()
     )
+
+
+def _direct(x: Tensor, *others: Tensor | None) -> bool:
+    """Whether the CPU kernels may be called at once: plain CPU tensors, no dispatch mode, no tracing."""
+    return _plain(x) and all(map(_plain, others)) and _nothing_between()
+
+
+def _elsewhere(direct: Callable, registered: Callable, x: Tensor, *others: Tensor | None) -> Callable:
+    """What runs a call that does not go straight to the CPU kernels: CUDA's, or the registered operation."""
+    if not x.is_cpu and not x.is_meta:
+        if reason := _cuda.refusal(x.device):
+            raise RuntimeError(
+                f'{reason}: move model and input to the CPU with .to("cpu"), or use fastrnn.to_torch(model) there'
+            )
+        if _cuda.plain(x, *others) and _nothing_between():
+            return direct
+    return registered
 
 
 def layer_forward(cell, x, *args):
@@ -257,7 +271,11 @@ def layer_forward(cell, x, *args):
 
     Arguments: cell, x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, batch_sizes, batch (B), reverse, training.
     """
-    run = _forward_kernel if _direct(x, *args[:7]) else torch.ops.fastrnn.layer_forward
+    run = (
+        _forward_kernel
+        if _direct(x, *args[:7])
+        else _elsewhere(_cuda.forward, torch.ops.fastrnn.layer_forward, x, *args[:7])
+    )
     return run(cell, x, *args)
 
 
@@ -269,7 +287,12 @@ def layer_backward(cell, dy, dh_n, dc_n, x, *args):
     """
     # autograd.grad(is_grads_batched=True) brings gradients that only the dispatcher can take apart
     batched = any(g is not None and torch._C._functorch.is_legacy_batchedtensor(g) for g in (dy, dh_n, dc_n))
-    run = (
-        _backward_kernel if _direct(x, dy, dh_n, dc_n, *args[:9]) and not batched else torch.ops.fastrnn.layer_backward
-    )
+    tensors = (x, dy, dh_n, dc_n, *args[:9])
+    run: Callable
+    if batched:
+        run = torch.ops.fastrnn.layer_backward
+    elif _direct(*tensors):
+        run = _backward_kernel
+    else:
+        run = _elsewhere(_cuda.backward, torch.ops.fastrnn.layer_backward, *tensors)
     return run(cell, dy, dh_n, dc_n, x, *args)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fastrnn import _native, ops
+from fastrnn import _cuda, _native, ops
 
 # Files whose tests go through the kernels. Each of their tests runs once for every (ISA, threads).
 KERNEL_FILES = (
@@ -17,6 +17,13 @@ KERNEL_FILES = (
 CONFIGURATIONS = [(isa, threads) for isa in _native.available_isas() for threads in (1, 2)]
 
 
+def no_gpu() -> str:
+    """Why tests marked `cuda` cannot run; empty if they can."""
+    if _cuda.kernels is None:
+        return f"CUDA kernels: {_cuda.info()}"
+    return "" if torch.cuda.is_available() else "no CUDA device"
+
+
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
 
@@ -27,6 +34,10 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
+    if reason := no_gpu():
+        for item in items:
+            if item.get_closest_marker("cuda"):  # keywords hold folder names too
+                item.add_marker(pytest.mark.skip(reason=reason))
     if config.getoption("--slow"):
         return
     for item in items:

@@ -76,7 +76,7 @@ def evaluate(module: torch.nn.Module, input: Any, hx: Any = None) -> dict[str, A
     module.zero_grad(set_to_none=True)
     outputs = leaves(module(input) if hx is None else module(input, hx))
     generator = torch.Generator().manual_seed(1)
-    upstream = [torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out.dtype) for out in outputs]
+    upstream = [torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out) for out in outputs]
     torch.autograd.backward(outputs, upstream)
     found = {f"output {i}": out.detach() for i, out in enumerate(outputs)}
     found |= {f"grad input {i}": leaf.grad for i, leaf in enumerate(leaves(input))}

@@ -8,6 +8,7 @@ from torch import Tensor
 from fastrnn import ops, reference
 from fastrnn.autograd import recurrent_layer
 
+DEVICE = "cpu"  # where arguments are made; the CUDA tests set it
 CELLS = ("rnn_tanh", "rnn_relu", "gru", "lstm")
 
 
@@ -42,7 +43,7 @@ def arguments(case: Case, seed: int = 0, requires_grad: bool = True) -> list[Ten
     gates, R = ops.GATES[case.cell], case.P or case.H
 
     def random(*shape: int, scale: float = 0.5) -> Tensor:
-        t = torch.randn(*shape, generator=g, dtype=torch.float64).mul_(scale).to(case.dtype)
+        t = torch.randn(*shape, generator=g, dtype=torch.float64).mul_(scale).to(DEVICE, case.dtype)
         return t.requires_grad_() if requires_grad else t
 
     sizes = None
@@ -66,7 +67,7 @@ def outputs(run, case: Case, args: list[Tensor | None]) -> list[Tensor]:
 def gradients(outs: list[Tensor], args: list[Tensor | None], seed: int = 1) -> list[Tensor]:
     """Gradients of random upstream gradients into all outputs at once."""
     g = torch.Generator().manual_seed(seed)
-    upstream = [torch.randn(o.shape, generator=g, dtype=torch.float64).to(o.dtype) for o in outs]
+    upstream = [torch.randn(o.shape, generator=g, dtype=torch.float64).to(o) for o in outs]
     return list(torch.autograd.grad(outs, [a for a in args[:-1] if a is not None], upstream))
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from fastrnn import _native, cli, info
+from fastrnn import _cuda, _native, cli, info
 
 
 def python(*arguments):
@@ -20,7 +20,7 @@ def test_info_shows_what_the_native_layer_says(monkeypatch, capsys):
     monkeypatch.setattr(_native, "available_isas", lambda: ["tier_b", "tier_a"])
     monkeypatch.setattr(_native, "built_isas", lambda: ["tier_c", "tier_b", "tier_a"])
     monkeypatch.setattr(_native, "openmp_runtime", lambda: "/somewhere/libgomp.so.1")
-    monkeypatch.setattr(_native, "cuda_info", lambda: "not built")
+    monkeypatch.setattr(_cuda, "info", lambda: "not built")
     info.main()
     shown = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
     assert {label: value.strip() for label, value in shown.items()} == info.describe()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import fastrnn
-from fastrnn import _native
+from fastrnn import _cuda, _native
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess:
@@ -95,7 +95,18 @@ def test_gil_is_released_while_a_kernel_runs():
 
 def test_tensors_elsewhere_are_refused_clearly():
     class Elsewhere:
-        is_cpu, is_meta, device = False, False, "cuda:0"
+        is_cpu, is_meta, device = False, False, torch.device("xpu:0")
 
-    with pytest.raises(RuntimeError, match="CPU tensors only"):
-        fastrnn.ops._direct(Elsewhere())
+    with pytest.raises(RuntimeError, match=r"CPU and CUDA tensors only, got a tensor on xpu:0.*\.to\("):
+        fastrnn.ops._elsewhere(None, None, Elsewhere())
+
+
+def test_cuda_tensors_without_cuda_kernels_are_refused_clearly(monkeypatch):
+    class OnDevice:
+        is_cpu, is_meta, device = False, False, torch.device("cuda:0")
+
+    monkeypatch.setattr(_cuda, "kernels", None)
+    monkeypatch.setattr(_cuda, "_missing", "not built")
+    with pytest.raises(RuntimeError, match="CUDA kernels are missing: not built"):
+        fastrnn.ops._elsewhere(None, None, OnDevice())
+    assert _cuda.info() == "not built"

@@ -1,0 +1,208 @@
+// What the kernels know of the device: thread numbers, barriers, matrix instructions, memory ordering, clusters, launches.
+// The only file with intrinsics and PTX. Compiled by an ordinary C++ compiler, the same names come from the emulation of
+// the tests (tests/cpp/emulated.h), which runs every thread as a fiber.
+#pragma once
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include "../problem.h"
+
+namespace fastrnn {
+namespace cuda {
+
+// 16 bytes: what one lane loads at once
+struct alignas(16) Piece {
+  uint32_t w[4];
+};
+
+struct Launch {
+  unsigned grid_x = 1, grid_y = 1, threads = 1;
+  unsigned shared = 0;  // bytes of dynamic shared memory
+  void* stream = nullptr;
+  unsigned cluster = 1;      // blocks of a cluster, along x
+  bool cooperative = false;  // all blocks run at once
+};
+
+}  // namespace cuda
+}  // namespace fastrnn
+
+#if !defined(__CUDACC__)
+#include "emulated.h"
+#else
+#include <cuda_runtime.h>
+
+#define FASTRNN_KERNEL __global__
+#define FASTRNN_DEVICE __device__ __forceinline__
+#define FASTRNN_BOTH __host__ __device__ __forceinline__
+#define FASTRNN_BOUNDS(threads) __launch_bounds__(threads)
+
+namespace fastrnn {
+namespace cuda {
+
+FASTRNN_DEVICE int thread_index() { return int(threadIdx.x); }
+FASTRNN_DEVICE int block_x() { return int(blockIdx.x); }
+FASTRNN_DEVICE int block_y() { return int(blockIdx.y); }
+FASTRNN_DEVICE int blocks_x() { return int(gridDim.x); }
+FASTRNN_DEVICE void sync_threads() { __syncthreads(); }
+FASTRNN_DEVICE void sync_warp() { __syncwarp(); }
+
+FASTRNN_DEVICE unsigned char* shared_memory() {
+  extern __shared__ __align__(128) unsigned char memory[];
+  return memory;
+}
+
+// ---- storage types -------------------------------------------------------------------------------------------------
+FASTRNN_DEVICE float from_bf16(uint16_t v) { return __uint_as_float(uint32_t(v) << 16); }
+FASTRNN_DEVICE uint16_t to_bf16(float v) {
+  uint16_t r;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(r) : "f"(v));
+  return r;
+}
+FASTRNN_DEVICE float from_f16(uint16_t v) {
+  float r;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(v));
+  return r;
+}
+FASTRNN_DEVICE uint16_t to_f16(float v) {
+  uint16_t r;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(r) : "f"(v));
+  return r;
+}
+FASTRNN_DEVICE float to_tf32(float v) {
+  uint32_t r;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(v));
+  return __uint_as_float(r);
+}
+FASTRNN_DEVICE float as_float(uint32_t v) { return __uint_as_float(v); }
+
+// ---- matrix instructions: c (16, 8) += a (16, k) b (k, 8), fragments as in the PTX manual ----------------------------
+FASTRNN_DEVICE void mma_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+FASTRNN_DEVICE void mma_f16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+FASTRNN_DEVICE void mma_tf32(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// ---- memory that other blocks write while this kernel runs: past the first-level cache --------------------------------
+FASTRNN_DEVICE Piece load_piece(const Piece* p) {
+  const uint4 v = __ldcg(reinterpret_cast<const uint4*>(p));
+  return {{v.x, v.y, v.z, v.w}};
+}
+FASTRNN_DEVICE void store_piece(Piece* p, Piece v) {
+  __stcg(reinterpret_cast<uint4*>(p), make_uint4(v.w[0], v.w[1], v.w[2], v.w[3]));
+}
+FASTRNN_DEVICE uint32_t load_acquire(const uint32_t* p) {
+  uint32_t v;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+  return v;
+}
+FASTRNN_DEVICE void store_release(uint32_t* p, uint32_t v) {
+  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+}
+FASTRNN_DEVICE void fence_device() { __threadfence(); }
+FASTRNN_DEVICE void store_system(uint32_t* p, uint32_t v) {
+  asm volatile("st.relaxed.sys.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+}
+FASTRNN_DEVICE uint64_t nanoseconds() {
+  uint64_t t;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(t));
+  return t;
+}
+FASTRNN_DEVICE void pause() {}
+
+// ---- clusters (sm_90 and later) ----------------------------------------------------------------------------------------
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define FASTRNN_CLUSTERS(...) __trap()
+#else
+#define FASTRNN_CLUSTERS(...) __VA_ARGS__
+#endif
+
+FASTRNN_DEVICE uint32_t shared_address(const void* p) { return uint32_t(__cvta_generic_to_shared(p)); }
+
+// All threads of the cluster; writes before it are seen after it.
+FASTRNN_DEVICE void sync_cluster() {
+  FASTRNN_CLUSTERS(
+      asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" :: : "memory"));
+}
+FASTRNN_DEVICE void barrier_init(uint64_t* bar, unsigned arrivals) {
+  FASTRNN_CLUSTERS(asm volatile(
+      "mbarrier.init.shared::cta.b64 [%0], %1;\nfence.mbarrier_init.release.cluster;" ::"r"(shared_address(bar)),
+      "r"(arrivals) : "memory"));
+}
+// One arrival, and so many bytes to come before the phase ends.
+FASTRNN_DEVICE void barrier_expect(uint64_t* bar, unsigned bytes) {
+  FASTRNN_CLUSTERS(asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(bar)),
+                                "r"(bytes) : "memory"));
+}
+// Whether the phase of this parity has ended; waits for a while of the hardware's choice.
+FASTRNN_DEVICE bool barrier_done(uint64_t* bar, unsigned parity) {
+  uint32_t done = 0;
+  FASTRNN_CLUSTERS(
+      asm volatile("{\n.reg .pred p;\n"
+                   "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
+                   "selp.u32 %0, 1, 0, p;\n}" : "=r"(done) : "r"(shared_address(bar)),
+                   "r"(parity) : "memory"));
+  return done != 0;
+}
+// Writes a piece to the place that `local` has in another block's shared memory, and counts its bytes at that block's
+// barrier.
+FASTRNN_DEVICE void send_piece(Piece* local, Piece v, uint64_t* bar, unsigned rank) {
+  FASTRNN_CLUSTERS(asm volatile(
+      "{\n.reg .b32 to, at;\n"
+      "mapa.shared::cluster.u32 to, %0, %6;\n"
+      "mapa.shared::cluster.u32 at, %1, %6;\n"
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [to], {%2,%3,%4,%5}, [at];\n}" ::"r"(
+          shared_address(local)),
+      "r"(shared_address(bar)), "r"(v.w[0]), "r"(v.w[1]), "r"(v.w[2]), "r"(v.w[3]), "r"(rank) : "memory"));
+}
+
+// ---- launches -----------------------------------------------------------------------------------------------------------
+inline void check(cudaError_t e, const char* what) {
+  if (e != cudaSuccess)
+    throw std::runtime_error(std::string("fastrnn: ") + what + ": " + cudaGetErrorName(e) + ", " +
+                             cudaGetErrorString(e));
+}
+
+template <class... P>
+inline void launch(void (*kernel)(P...), const Launch& l, P... args) {
+  if (l.shared > (48u << 10))
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(l.shared)), "shared memory");
+  if (l.cluster > 8)
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "cluster size");
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(l.grid_x, l.grid_y);
+  config.blockDim = dim3(l.threads);
+  config.dynamicSmemBytes = l.shared;
+  config.stream = static_cast<cudaStream_t>(l.stream);
+  cudaLaunchAttribute attribute[2];
+  unsigned n = 0;
+  if (l.cluster > 1) {
+    attribute[n].id = cudaLaunchAttributeClusterDimension;
+    attribute[n].val.clusterDim.x = l.cluster;
+    attribute[n].val.clusterDim.y = 1;
+    attribute[n++].val.clusterDim.z = 1;
+  }
+  if (l.cooperative) {
+    attribute[n].id = cudaLaunchAttributeCooperative;
+    attribute[n++].val.cooperative = 1;
+  }
+  config.attrs = attribute;
+  config.numAttrs = n;
+  check(cudaLaunchKernelEx(&config, kernel, args...), "launch");
+}
+
+}  // namespace cuda
+}  // namespace fastrnn
+#endif

@@ -1,0 +1,7 @@
+#include "layer.inl"
+
+namespace fastrnn {
+namespace cuda {
+FASTRNN_INSTANTIATE(F16)
+}  // namespace cuda
+}  // namespace fastrnn

@@ -1,0 +1,146 @@
+// The Python binding of the CUDA kernels, fastrnn._kernels_cuda. Pointers come as integers; sizes, dtypes and devices
+// have been checked, and the right device is current. Calls only launch: nothing here waits for the device.
+#include <pybind11/pybind11.h>
+
+#include <string>
+
+#include "../cells/registry.h"
+#include "layer.h"
+
+#ifndef FASTRNN_CUDA_ARCHS
+#define FASTRNN_CUDA_ARCHS "none"
+#endif
+#ifndef FASTRNN_CUDA_MODULE
+#define FASTRNN_CUDA_MODULE _kernels_cuda
+#endif
+
+namespace py = pybind11;
+
+namespace fastrnn {
+namespace cuda {
+namespace {
+
+using Address = int64_t;
+
+template <class P = void*>
+P pointer(Address address) {
+  return reinterpret_cast<P>(static_cast<uintptr_t>(address));
+}
+
+Call make_call(int64_t T, int64_t B, int64_t H, int64_t P, Address batch_sizes, bool reverse, int dtype, bool gx_native,
+               bool tf32, Address stream, Address workspace) {
+  return Call{T,
+              B,
+              H,
+              P,
+              pointer<const int64_t*>(batch_sizes),
+              reverse,
+              DType(dtype),
+              gx_native,
+              tf32,
+              pointer(stream),
+              pointer(workspace)};
+}
+
+template <class T>
+struct Tag {
+  using Op = T;
+};
+
+template <class Use>
+auto with_operand(const Call& c, Use&& use) {
+  switch (c.dtype) {
+    case DType::f64:
+      return use(Tag<Exact<double>>{});
+    case DType::bf16:
+      return use(Tag<Bf16>{});
+    case DType::f16:
+      return use(Tag<F16>{});
+    default:
+      break;
+  }
+  return c.tf32 ? use(Tag<Tf32>{}) : use(Tag<Exact<float>>{});
+}
+
+int64_t workspace(int cell, int64_t T, int64_t B, int64_t H, int64_t P, int dtype, bool tf32, bool backward) {
+  const Call c = make_call(T, B, H, P, 0, false, dtype, false, tf32, 0, 0);
+  return with_operand(c, [&](auto tag) { return workspace_size<typename decltype(tag)::Op>(cell, c, backward); });
+}
+
+void forward(int cell, int64_t T, int64_t B, int64_t H, int64_t P, Address batch_sizes, bool reverse, int dtype,
+             bool gx_native, bool tf32, Address stream, Address space, Address gx, Address w_hh, Address b_ih,
+             Address b_hh, Address w_hr, Address hx, Address cx, Address y, Address h_n, Address c_n, Address reserve,
+             Address hidden) {
+  const Forward f{make_call(T, B, H, P, batch_sizes, reverse, dtype, gx_native, tf32, stream, space),
+                  pointer(gx),
+                  pointer(w_hh),
+                  pointer(b_ih),
+                  pointer(b_hh),
+                  pointer(w_hr),
+                  pointer(hx),
+                  pointer(cx),
+                  pointer(y),
+                  pointer(h_n),
+                  pointer(c_n),
+                  pointer(reserve),
+                  pointer(hidden)};
+  py::gil_scoped_release release;
+  with_operand(f.call, [&](auto tag) { layer_forward<typename decltype(tag)::Op>(cell, f); });
+}
+
+void backward(int cell, int64_t T, int64_t B, int64_t H, int64_t P, Address batch_sizes, bool reverse, int dtype,
+              bool tf32, Address stream, Address space, Address w_hh, Address w_hr, Address hx, Address cx, Address y,
+              Address reserve, Address dy, Address dh_n, Address dc_n, Address dg, Address dhx, Address dcx,
+              Address dh) {
+  const Backward b{make_call(T, B, H, P, batch_sizes, reverse, dtype, false, tf32, stream, space),
+                   pointer(w_hh),
+                   pointer(w_hr),
+                   pointer(hx),
+                   pointer(cx),
+                   pointer(y),
+                   pointer(reserve),
+                   pointer(dy),
+                   pointer(dh_n),
+                   pointer(dc_n),
+                   pointer(dg),
+                   pointer(dhx),
+                   pointer(dcx),
+                   pointer(dh)};
+  py::gil_scoped_release release;
+  with_operand(b.call, [&](auto tag) { layer_backward<typename decltype(tag)::Op>(cell, b); });
+}
+
+// name -> (gates, saved values a unit, cell state, gradient columns, first column of the input's side, of the state's)
+py::dict cells() {
+  py::dict all;
+#define FASTRNN_DESCRIBE(name, type)                                                           \
+  all[#name] = py::make_tuple(int(type::kGates), int(type::kSaved), bool(type::kHasCellState), \
+                              int(type::kGradColumns), int(type::kGradX), int(type::kGradH));
+  FASTRNN_CELLS(FASTRNN_DESCRIBE)
+#undef FASTRNN_DESCRIBE
+  return all;
+}
+
+// Row block of W_ih that column kGradX + j of the gate gradients belongs to.
+int gate_of_x(int cell, int j) {
+  int i = 0, gate = j;
+#define FASTRNN_GATE(name, type) \
+  if (cell == i++) gate = type::gate_of_x(j);
+  FASTRNN_CELLS(FASTRNN_GATE)
+#undef FASTRNN_GATE
+  return gate;
+}
+
+}  // namespace
+}  // namespace cuda
+}  // namespace fastrnn
+
+PYBIND11_MODULE(FASTRNN_CUDA_MODULE, m) {
+  m.doc() = "fastrnn's CUDA kernels, the recurrent part of one layer and direction (private: use fastrnn._cuda)";
+  m.attr("ARCHS") = FASTRNN_CUDA_ARCHS;
+  m.attr("CELLS") = fastrnn::cuda::cells();
+  m.def("forward", &fastrnn::cuda::forward);
+  m.def("backward", &fastrnn::cuda::backward);
+  m.def("workspace_size", &fastrnn::cuda::workspace);
+  m.def("gate_of_x", &fastrnn::cuda::gate_of_x);
+}

@@ -1,0 +1,217 @@
+// Tier c: a kernel a step (two under a projection), any size and dtype. Nothing waits, nothing is allocated, everything
+// goes to the caller's stream, so that a call can be captured in a graph.
+#pragma once
+#include <algorithm>
+
+#include "product.cuh"
+
+namespace fastrnn {
+namespace cuda {
+
+// Hands out parts of the workspace; without memory it only counts.
+class Carver {
+ public:
+  explicit Carver(void* base) : base_(static_cast<char*>(base)) {}
+  template <class T>
+  T* take(int64_t n) {
+    const int64_t at = used_;
+    used_ += (n * int64_t(sizeof(T)) + 255) / 256 * 256;
+    return base_ ? reinterpret_cast<T*>(base_ + at) : nullptr;
+  }
+  int64_t used() const { return used_; }
+
+ private:
+  char* base_;
+  int64_t used_ = 0;
+};
+
+template <class Op>
+class PerStep {
+  using E = typename Op::Element;
+  using S = typename Op::Storage;
+  using A = typename Op::Acc;
+
+ public:
+  explicit PerStep(const Call& c)
+      : c_(c), space_(c.workspace), groups_(int((c.B + 7) / 8 + kMaxGroups - 1) / kMaxGroups * kMaxGroups) {}
+
+  int64_t used() const { return space_.used(); }
+
+  template <class Cell>
+  void plan_forward() {
+    w_ = weights<ForwardCell<Cell, Op>>(c_.H, c_.R());
+    ring(c_.R());
+    carry_h_ = space_.take<A>(Cell::kReadsHPrev ? c_.B * c_.H : 0);
+    carry_c_ = space_.take<A>(Cell::kHasCellState ? c_.B * c_.H : 0);
+    if (c_.P) {
+      w_hr_ = weights<ForwardProjection<Op>>(c_.P, c_.H);
+      between_ = operand(c_.H);
+    }
+  }
+
+  template <class Cell>
+  void plan_backward() {
+    const int64_t depth = Cell::kGates * c_.H;
+    w_ = weights<BackwardCell<Cell, Op>>(c_.R(), depth);
+    ring(depth);
+    carry_h_ = space_.take<A>(c_.B * c_.R());
+    carry_c_ = space_.take<A>(Cell::kHasCellState ? c_.B * c_.H : 0);
+    if (c_.P) {
+      w_hr_ = weights<BackwardProjection<Op>>(c_.H, c_.P);
+      between_ = operand(c_.P);
+    }
+  }
+
+  template <class Cell>
+  void forward(const Forward& f) {
+    plan_forward<Cell>();
+    const Steps steps(c_);
+    const int64_t H = c_.H, R = c_.R();
+    pack<ForwardCell<Cell, Op>>(f.w_hh, R, 1, H, R, w_);
+    Begin<Op> start{storage(f.hx), {slot_[0], slot_[1]}, c_.B, R, elements(slot_[0]), {}, {carry_h_, carry_c_}, {}};
+    start.from[0] = storage(f.hx), start.from[1] = storage(f.cx);
+    start.n[0] = Cell::kReadsHPrev ? c_.B * H : 0, start.n[1] = Cell::kHasCellState ? c_.B * H : 0;
+    begin(start);
+    A* reserve = static_cast<A*>(f.reserve);
+    const ForwardCell<Cell, Op> cell{
+        int(H),
+        c_.P != 0,
+        c_.gx_native,
+        f.gx,
+        storage(f.b_ih),
+        storage(f.b_hh),
+        carry_h_,
+        carry_c_,
+        storage(f.y),
+        storage(f.h_n),
+        storage(f.c_n),
+        reserve,
+        reserve && Cell::kHasCellState ? reserve + steps.rows() * Cell::kSaved * H : nullptr,
+        storage(f.hidden)};
+    if (!c_.P) {
+      for (int64_t s = 0; s < c_.T; ++s) {
+        const Step step = steps.forward(s);
+        run(cell, step, w_, slot_[step.slot], slot_[1 - step.slot]);
+      }
+    } else if constexpr (Cell::kHasCellState) {
+      const ForwardProjection<Op> projection{int(c_.P), storage(f.y), storage(f.h_n)};
+      pack<ForwardProjection<Op>>(f.w_hr, H, 1, c_.P, H, w_hr_);
+      begin(Begin<Op>{nullptr, {between_, {}}, c_.B, H, elements(between_), {}, {}, {}});
+      for (int64_t s = 0; s < c_.T; ++s) {
+        const Step step = steps.forward(s);
+        run(cell, step, w_, slot_[step.slot], between_);
+        run(projection, step, w_hr_, between_, slot_[1 - step.slot]);
+      }
+    }
+  }
+
+  template <class Cell>
+  void backward(const Backward& f) {
+    plan_backward<Cell>();
+    const Steps steps(c_);
+    const int64_t H = c_.H, R = c_.R(), depth = Cell::kGates * H;
+    pack<BackwardCell<Cell, Op>>(f.w_hh, 1, R, R, depth, w_);
+    Begin<Op> start{nullptr, {slot_[0], slot_[1]}, c_.B, depth, elements(slot_[0]), {}, {carry_h_, carry_c_}, {}};
+    start.from[0] = storage(f.dh_n), start.from[1] = storage(f.dc_n);
+    start.n[0] = c_.B * R, start.n[1] = Cell::kHasCellState ? c_.B * H : 0;
+    begin(start);
+    const A* reserve = static_cast<const A*>(f.reserve);
+    const BackwardCell<Cell, Op> cell{
+        int(H),        c_.P != 0,     storage(f.hx), storage(f.cx),
+        storage(f.y),  storage(f.dy), reserve,       reserve + steps.rows() * Cell::kSaved * H,
+        carry_h_,      carry_c_,      storage(f.dg), storage(f.dhx),
+        storage(f.dcx)};
+    if (!c_.P) {
+      for (int64_t s = 0; s <= c_.T; ++s) {
+        const Step step = steps.backward(s);
+        run(cell, step, w_, slot_[step.slot], slot_[1 - step.slot]);
+      }
+    } else if constexpr (Cell::kHasCellState) {
+      const BackwardProjection<Op> projection{int(c_.P), storage(f.dy), carry_h_, storage(f.dh), storage(f.dhx)};
+      pack<BackwardProjection<Op>>(f.w_hr, 1, H, H, c_.P, w_hr_);
+      begin(Begin<Op>{nullptr, {between_, {}}, c_.B, c_.P, elements(between_), {}, {}, {}});
+      for (int64_t s = 0; s <= c_.T; ++s) {
+        const Step step = steps.backward(s);
+        run(projection, step, w_, slot_[step.slot], between_);
+        run(cell, step, w_hr_, between_, slot_[1 - step.slot]);
+      }
+    }
+  }
+
+ private:
+  static constexpr int kMaxGroups = 4;  // batch groups a block takes at most
+
+  static const S* storage(const void* p) { return static_cast<const S*>(p); }
+  static S* storage(void* p) { return static_cast<S*>(p); }
+
+  template <class Epilogue>
+  static int64_t packed_size(int64_t units, int64_t K) {
+    constexpr int U = 8 * kUnitHalves<Epilogue>;
+    return (units + U - 1) / U * U * Epilogue::kOutputs * Layout<Op>::blocks(K) * Layout<Op>::kBlock;
+  }
+  template <class Epilogue>
+  E* weights(int64_t units, int64_t K) {
+    return space_.take<E>(packed_size<Epilogue>(units, K));
+  }
+  Operand<Op> operand(int64_t K) {
+    Operand<Op> o;
+    o.kblocks = Layout<Op>::blocks(K);
+    o.data = space_.take<E>(elements(o));
+    return o;
+  }
+  void ring(int64_t K) {
+    for (auto& slot : slot_) slot = operand(K);
+  }
+  int64_t elements(const Operand<Op>& o) const { return int64_t(groups_) * o.kblocks * Layout<Op>::kBlock * 8; }
+
+  Launch launch_for(int64_t work) const {
+    Launch l;
+    l.grid_x = unsigned(std::max<int64_t>(1, std::min<int64_t>((work + kThreads - 1) / kThreads, 1056)));
+    l.threads = kThreads;
+    l.stream = c_.stream;
+    return l;
+  }
+  template <class Epilogue>
+  void pack(const void* src, int64_t row, int64_t column, int64_t units, int64_t K, E* dst) const {
+    const int64_t size = packed_size<Epilogue>(units, K);
+    launch(pack_kernel<Op>, launch_for(size), storage(src), row, column, int(units), int(Epilogue::kOutputs),
+           int(kUnitHalves<Epilogue>), K, Layout<Op>::blocks(K), size, dst);
+  }
+  void begin(const Begin<Op>& p) const {
+    launch(begin_kernel<Op>, launch_for(std::max({p.elements, p.n[0], p.n[1]})), p);
+  }
+
+  template <class Epilogue>
+  void run(const Epilogue& epi, const Step& step, const E* w, const Operand<Op>& in, const Operand<Op>& out) const {
+    const int rows = std::max(step.batch, step.leaving);
+    // exact products read W anew for each group, and their sums are many: few groups a block
+    if (rows <= 16 || !Op::kMatrix)
+      run_with<2>(epi, step, rows, w, in, out);
+    else
+      run_with<kMaxGroups>(epi, step, rows, w, in, out);
+  }
+  template <int NT, class Epilogue>
+  void run_with(const Epilogue& epi, const Step& step, int rows, const E* w, const Operand<Op>& in,
+                const Operand<Op>& out) const {
+    using Tl = Tile<Op, Epilogue, NT>;
+    if constexpr (Op::kMatrix || NT <= 2) {
+      Launch l;
+      l.grid_x = unsigned((epi.units() + Tl::U - 1) / Tl::U);
+      l.grid_y = unsigned((rows + 8 * NT - 1) / (8 * NT));
+      l.threads = kThreads;
+      l.shared = Tl::kShared;
+      l.stream = c_.stream;
+      launch(step_kernel<Op, Epilogue, NT>, l, epi, step, reinterpret_cast<const Piece*>(w), in, out);
+    }
+  }
+
+  const Call& c_;
+  Carver space_;
+  const int groups_;
+  E *w_ = nullptr, *w_hr_ = nullptr;  // packed
+  Operand<Op> slot_[2], between_;     // recurrent operand, read and written in turn; the projection's other side
+  A *carry_h_ = nullptr, *carry_c_ = nullptr;  // (B, R) or (B, H), (B, H)
+};
+
+}  // namespace cuda
+}  // namespace fastrnn

@@ -1,0 +1,187 @@
+// The recurrent product of one step with its epilogue, and what lays operands out for it.
+//
+// A tile is 8 * UH units with all their gates, for NT batch groups of 8 rows. The warps of a block share a tile's k blocks
+// and add their parts up in shared memory, always in the same order.
+#pragma once
+#include "epilogue.cuh"
+
+namespace fastrnn {
+namespace cuda {
+
+constexpr int kWarps = 8, kThreads = 32 * kWarps;
+
+// Matrix instructions take halves by twos.
+template <class Epilogue>
+constexpr int kUnitHalves = Epilogue::kOutputs % 2 ? 2 : 1;
+
+template <class Op, class Epilogue, int NT>
+struct Tile {
+  using A = typename Op::Acc;
+  using E = typename Op::Element;
+  static constexpr int G = Epilogue::kOutputs, UH = kUnitHalves<Epilogue>, HALVES = G * UH, U = 8 * UH;
+  // The (row, unit) pairs of a tile, one or more a thread.
+  static constexpr int kItems = NT * UH * 64, kMine = (kItems + kThreads - 1) / kThreads;
+  static constexpr unsigned kShared = unsigned(kWarps * NT * HALVES * 64 * sizeof(A));
+
+  typename Epilogue::Loaded loaded[kMine];
+
+  struct Item {
+    int lane, column, half, group, row, unit;
+    bool valid;
+  };
+  static FASTRNN_DEVICE Item item(const Epilogue& epi, const Step& step, int i, int tile, int first_group) {
+    Item it;
+    it.lane = i % 32, it.column = i / 32 % 2, it.half = i / 64 % UH, it.group = i / (64 * UH);
+    it.row = (first_group + it.group) * 8 + it.lane % 4 * 2 + it.column;
+    it.unit = tile * U + it.half * 8 + it.lane / 4;
+    it.valid = i < kItems && it.row < epi.rows(step) && it.unit < epi.units();
+    return it;
+  }
+
+  FASTRNN_DEVICE void load(const Epilogue& epi, const Step& step, int tile, int first_group) {
+#pragma unroll
+    for (int m = 0; m < kMine; ++m) {
+      const Item it = item(epi, step, m * kThreads + thread_index(), tile, first_group);
+      if (it.valid) epi.load(loaded[m], step, it.row, it.unit);
+    }
+  }
+
+  // Adds this warp's k blocks [first, last) in steps of `stride` to sums. w: the tile's; h: the first group's.
+  static FASTRNN_DEVICE void multiply_blocks(A (&sums)[NT][HALVES][2], const Piece* w, const Piece* h, int first,
+                                             int last, int stride, int kblocks) {
+    const int lane = thread_index() % 32;
+#pragma unroll 2
+    for (int kb = first; kb < last; kb += stride) {
+      const Piece* wk = w + int64_t(kb) * HALVES * 32;
+      if constexpr (Op::kMatrix) {
+        Piece a[HALVES];
+#pragma unroll
+        for (int i = 0; i < HALVES; ++i) a[i] = wk[i * 32 + lane];
+#pragma unroll
+        for (int n = 0; n < NT; ++n)
+          multiply<Op, HALVES>(sums[n], a, load_piece(h + (int64_t(n) * kblocks + kb) * 32 + lane));
+      } else {
+#pragma unroll
+        for (int n = 0; n < NT; ++n)
+          multiply_exact<Op, HALVES>(sums[n], wk, h + (int64_t(n) * kblocks + kb) * 32, lane);
+      }
+    }
+  }
+
+  static FASTRNN_DEVICE void put(A* shared, const A (&sums)[NT][HALVES][2]) {
+    const int warp = thread_index() / 32, lane = thread_index() % 32;
+#pragma unroll
+    for (int n = 0; n < NT; ++n)
+#pragma unroll
+      for (int i = 0; i < HALVES; ++i)
+#pragma unroll
+        for (int c = 0; c < 2; ++c) shared[(((warp * NT + n) * HALVES + i) * 2 + c) * 32 + lane] = sums[n][i][c];
+  }
+
+  // After put and a barrier: adds up, runs the epilogue, hands its results to write(row, unit, result, value).
+  template <class Write>
+  FASTRNN_DEVICE void finish(const Epilogue& epi, const Step& step, int tile, int first_group, const A* shared,
+                             Write&& write) const {
+#pragma unroll
+    for (int m = 0; m < kMine; ++m) {
+      const Item it = item(epi, step, m * kThreads + thread_index(), tile, first_group);
+      if (!it.valid) continue;
+      A sums[G], out[Epilogue::kResults];
+#pragma unroll
+      for (int g = 0; g < G; ++g) {
+        sums[g] = A(0);
+#pragma unroll
+        for (int w = 0; w < kWarps; ++w)
+          sums[g] += shared[(((w * NT + it.group) * HALVES + g * UH + it.half) * 2 + it.column) * 32 + it.lane];
+      }
+      epi.finish(loaded[m], step, it.row, it.unit, sums, out);
+#pragma unroll
+      for (int r = 0; r < Epilogue::kResults; ++r) write(it.row, it.unit, r, out[r]);
+    }
+  }
+};
+
+// The operand of a product: [batch group][k block][lane].
+template <class Op>
+struct Operand {
+  typename Op::Element* data = nullptr;
+  int kblocks = 0;
+  FASTRNN_BOTH const Piece* group(int g) const {
+    return reinterpret_cast<const Piece*>(data) + int64_t(g) * kblocks * 32;
+  }
+  FASTRNN_DEVICE void put(int row, int64_t k, typename Op::Acc v) const {
+    data[int64_t(row / 8) * kblocks * Layout<Op>::kBlock * 8 + Layout<Op>::at(row % 8, k)] = Op::element(v);
+  }
+};
+
+// One step. Grid: (tiles, batch groups / NT).
+template <class Op, class Epilogue, int NT>
+FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads)
+    step_kernel(Epilogue epi, Step step, const Piece* w, Operand<Op> in, Operand<Op> out) {
+  using Tl = Tile<Op, Epilogue, NT>;
+  using A = typename Op::Acc;
+  const int tile = block_x(), first_group = block_y() * NT;
+  if (first_group * 8 >= epi.rows(step)) return;
+  Tl t;
+  t.load(epi, step, tile, first_group);
+  A sums[NT][Tl::HALVES][2] = {};
+  Tl::multiply_blocks(sums, w + int64_t(tile) * in.kblocks * Tl::HALVES * 32, in.group(first_group),
+                      thread_index() / 32, in.kblocks, kWarps, in.kblocks);
+  A* shared = reinterpret_cast<A*>(shared_memory());
+  Tl::put(shared, sums);
+  sync_threads();
+  t.finish(epi, step, tile, first_group, shared, [&](int row, int unit, int result, A v) {
+    if (out.data) out.put(row, int64_t(result) * epi.units() + unit, v);
+  });
+}
+
+// W in tiles: value(gate, unit, k) = src[(gate * units + unit) * row + k * column], zero past units and K.
+template <class Op>
+FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads)
+    pack_kernel(const typename Op::Storage* src, int64_t row, int64_t column, int units, int gates, int unit_halves,
+                int64_t K, int kblocks, int64_t size, typename Op::Element* dst) {
+  constexpr int N = Layout<Op>::kPerPiece;
+  const int halves = gates * unit_halves;
+  for (int64_t i = int64_t(block_x()) * kThreads + thread_index(); i < size; i += int64_t(blocks_x()) * kThreads) {
+    const int lane = int(i / N % 32), half = int(i / (N * 32) % halves);
+    const int64_t kb = i / (N * 32 * halves) % kblocks, tile = i / (int64_t(N) * 32 * halves * kblocks);
+    const int64_t unit = (tile * unit_halves + half % unit_halves) * 8 + lane / 4;
+    const int64_t k = kb * Layout<Op>::kBlock + lane % 4 * N + i % N;
+    const bool inside = unit < units && k < K;
+    dst[i] = Op::element(inside ? Op::load(src[(half / unit_halves * units + unit) * row + k * column])
+                                : typename Op::Acc(0));
+  }
+}
+
+// What a pass starts from: both operand buffers from src (B, K) (null: zeros), and up to two running states.
+template <class Op>
+struct Begin {
+  using S = typename Op::Storage;
+  using A = typename Op::Acc;
+  const S* src;
+  Operand<Op> slot[2];
+  int64_t B, K, elements;  // of one slot
+  const S* from[2];        // null: zeros
+  A* to[2];
+  int64_t n[2];
+};
+
+template <class Op>
+FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) begin_kernel(Begin<Op> p) {
+  using A = typename Op::Acc;
+  constexpr int N = Layout<Op>::kPerPiece;
+  const int64_t start = int64_t(block_x()) * kThreads + thread_index(), stride = int64_t(blocks_x()) * kThreads;
+  for (int64_t i = start; i < p.elements; i += stride) {
+    const int lane = int(i / N % 32);
+    const int64_t kb = i / (N * 32) % p.slot[0].kblocks, group = i / (int64_t(N) * 32 * p.slot[0].kblocks);
+    const int64_t b = group * 8 + lane / 4, k = kb * Layout<Op>::kBlock + lane % 4 * N + i % N;
+    const auto v = Op::element(b < p.B && k < p.K ? value<Op>(p.src, b * p.K + k) : A(0));
+    p.slot[0].data[i] = v;
+    if (p.slot[1].data) p.slot[1].data[i] = v;
+  }
+  for (int j = 0; j < 2; ++j)
+    for (int64_t i = start; i < p.n[j]; i += stride) p.to[j][i] = value<Op>(p.from[j], i);
+}
+
+}  // namespace cuda
+}  // namespace fastrnn

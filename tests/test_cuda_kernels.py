@@ -1,0 +1,170 @@
+"""The CUDA kernels against the reference: on a GPU where there is one, and emulated on this processor everywhere.
+
+The emulation (tests/cpp/emulated.h) runs every GPU thread as a fiber. It shows faults of index arithmetic, tails,
+ragged rows, missing barriers, and of all that Python does around the kernels. It cannot show memory ordering between
+real threads, nor whether the device's own instructions do what the emulation says they do.
+"""
+
+import contextlib
+
+import emulation
+import layers
+import pytest
+import torch
+from layers import CELLS, Case, arguments, gradients, ours_and_reference, outputs, ragged
+
+from fastrnn import _cuda, ops, reference
+from fastrnn.autograd import recurrent_layer
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory):
+    return emulation.build(tmp_path_factory.mktemp("emulated"))
+
+
+@pytest.fixture(params=["0", "1", "7"], ids=["ascending", "descending", "shuffled"])
+def order(request, monkeypatch):
+    """The order in which emulated threads take their turns."""
+    monkeypatch.setenv("FASTRNN_EMULATED_ORDER", request.param)
+
+
+@pytest.fixture(params=["emulated", pytest.param("gpu", marks=pytest.mark.cuda)])
+def device(request, monkeypatch):
+    """Calls run the CUDA kernels, on memory that comes filled with NaN."""
+    if request.param == "gpu":
+        monkeypatch.setattr(layers, "DEVICE", "cuda")
+    else:
+        # CPU tensors take the place of CUDA tensors
+        monkeypatch.setattr(_cuda, "kernels", request.getfixturevalue("module"))
+        monkeypatch.setattr(_cuda, "_stream", lambda device: 0)
+        monkeypatch.setattr(_cuda, "_guard", lambda device: contextlib.nullcontext())
+        monkeypatch.setattr(ops, "_forward_kernel", _cuda.forward)
+        monkeypatch.setattr(ops, "_backward_kernel", _cuda.backward)
+    monkeypatch.setattr(_cuda, "tf32", lambda: False)
+    empty = _cuda._empty
+
+    def poisoned(shape, like, dtype=None):
+        t = empty(shape, like, dtype)
+        return t.fill_(255 if t.dtype == torch.uint8 else float("nan"))  # bytes of ones are NaN in every float type
+
+    monkeypatch.setattr(_cuda, "_empty", poisoned)
+    return request.param
+
+
+def assert_as_reference(case: Case) -> None:
+    ours, true = ours_and_reference(case)
+    for mine, ref in zip(ours, true, strict=True):
+        torch.testing.assert_close(mine, ref, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("T, B, I, H", [(1, 1, 1, 1), (2, 3, 5, 7), (5, 17, 3, 7), (3, 3, 9, 40)])
+def test_values_and_gradients(device, cell, T, B, I, H):
+    assert_as_reference(Case(cell, T, B, I, H))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("form", ["dense", "ragged", "no state", "no bias"])
+def test_forms(device, order, cell, reverse, form):
+    case = Case(cell, 6, 7, 5, 18, reverse=reverse)
+    forms = {
+        "dense": case,
+        "ragged": ragged(case),
+        "no state": ragged(case.with_(state=False)),
+        "no bias": case.with_(bias=False),
+    }
+    assert_as_reference(forms[form])
+
+
+@pytest.mark.parametrize("P", [1, 7, 20])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_projection(device, P, reverse):
+    assert_as_reference(ragged(Case("lstm", 6, 9, 5, 25, P, reverse=reverse)))
+    assert_as_reference(Case("lstm", 3, 2, 5, 25, P, reverse=reverse, state=False))
+
+
+def rounded(case: Case) -> float:
+    """Largest error of ours against the reference in float64, relative to the largest true value of each result."""
+    args = arguments(case)
+    exact = [None if a is None else a.detach().double().requires_grad_() for a in args[:-1]] + [args[-1]]
+    outs, true = outputs(recurrent_layer, case, args), outputs(reference.recurrent_layer, case, exact)
+    pairs = list(zip(outs, true, strict=True))
+    if case.cell != "rnn_relu":  # whose derivative jumps where rounding changes a sign
+        pairs += zip(gradients(outs, args), gradients(true, exact), strict=True)
+    return max(((v.double() - t).abs().max() / t.abs().max()).item() for v, t in pairs)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(
+    "dtype, fast, cap",
+    [
+        (torch.float32, False, 5e-6),
+        (torch.float32, True, 5e-3),
+        (torch.bfloat16, False, 0.05),
+        (torch.float16, False, 0.007),
+    ],
+    ids=["fp32", "tf32", "bf16", "fp16"],
+)
+def test_rounded_arithmetic(device, monkeypatch, cell, reverse, dtype, fast, cap):
+    monkeypatch.setattr(_cuda, "tf32", lambda: fast)
+    error = rounded(ragged(Case(cell, 5, 20, 7, 40, dtype=dtype, reverse=reverse)))
+    assert error < cap
+    if fast:
+        assert error > 1e-5  # it did round
+
+
+def test_rounded_projection(device):
+    assert rounded(ragged(Case("lstm", 5, 9, 7, 40, 18, dtype=torch.bfloat16))) < 0.05
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_many_rows(device, cell):
+    assert_as_reference(ragged(Case(cell, 2, 40, 3, 9)))
+    assert rounded(ragged(Case(cell, 2, 40, 3, 9, dtype=torch.float16))) < 0.007
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_only_what_is_needed(device, cell):
+    case = ragged(Case(cell, 4, 5, 4, 20))
+    args = arguments(case)
+    outs = outputs(recurrent_layer, case, args)
+    g = torch.Generator().manual_seed(1)
+    upstream = [torch.randn(o.shape, generator=g, dtype=o.dtype).to(o) for o in outs]
+    full = gradients(outs, args)
+    present = [i for i, a in enumerate(args[:-1]) if a is not None]
+    for position, i in enumerate(present):
+        alone = [a if a is None or k in (i, 8) else a.detach() for k, a in enumerate(args)]
+        (grad,) = torch.autograd.grad(outputs(recurrent_layer, case, alone), [alone[i]], upstream)
+        assert torch.equal(grad, full[position])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_inference_equals_training_and_orders_agree(device, monkeypatch, cell, dtype):
+    case = ragged(Case(cell, 4, 9, 4, 20, dtype=dtype))
+    args = arguments(case)
+    first = outputs(recurrent_layer, case, args)
+    first += gradients(first, args)
+    monkeypatch.setenv("FASTRNN_EMULATED_ORDER", "5")
+    again = outputs(recurrent_layer, case, args)
+    again += gradients(again, args)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    with torch.no_grad():
+        without = outputs(recurrent_layer, case, args)
+    assert all(torch.equal(a, b) for a, b in zip(first, without, strict=False))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_double_backward(device, cell):
+    case = Case(cell, 3, 2, 3, 5)
+    args = [a for a in arguments(case)[:-1] if a is not None]
+
+    def run(*tensors):
+        rest = iter(tensors)
+        return outputs(
+            recurrent_layer, case, [next(rest) if a is not None else None for a in arguments(case)[:-1]] + [None]
+        )
+
+    assert torch.autograd.gradgradcheck(lambda *t: tuple(run(*t)), args)
