@@ -68,8 +68,12 @@ def targets(rows: Sequence[Row]) -> str:
 
 def _spread(row: Row) -> str:
     """How far the runs are apart: their speed-ups over torch.nn, or our times where torch was not timed."""
-    figure = over("torch") if row.values(over("torch")) else (lambda record, run: record["spreads"][OURS]["median"])
-    return f"{row.spread(figure):.0%}"
+
+    def time(record: Record, run: dict[str, Any]) -> float | None:
+        """None in a run that timed others alone, such as the AVX2 peers."""
+        return record["spreads"][OURS]["median"] if OURS in record["spreads"] else None
+
+    return f"{row.spread(over('torch') if row.values(over('torch')) else time):.0%}"
 
 
 def _rival(row: Row) -> str:

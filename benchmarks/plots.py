@@ -7,12 +7,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records import CELLS, MODES, NOT_RIVALS, OURS, gflops, threads_text
+from benchmarks.records import CELLS, MODES, NOT_RIVALS, OURS, Record, gflops, threads_text
 from benchmarks.verdicts import Row, over
 
 # Each library has one colour in all plots; ours stands out.
 COLOURS = {"torch": "#666666", "onnxruntime": "#0072b2", "onednn": "#e69f00", "jax": "#cc79a7", OURS: "#009e73"}
 LABELS = {"torch": "torch.nn", "onnxruntime": "ONNX Runtime", "onednn": "oneDNN primitive", "jax": "JAX", OURS: OURS}
+
+
+def rate_of(peer: str) -> Callable[[Record, dict[str, Any]], float | None]:
+    """The peer's GF/s in a record, None where it was not timed."""
+    return lambda record, run: gflops(record, peer) if peer in record["spreads"] else None
 
 
 def _pick(rows: Sequence[Row], **fields: Any) -> list[Row]:
@@ -93,9 +98,10 @@ def roofline(rows: Sequence[Row], plt: Any) -> Any:
     highest: dict[str, tuple[float, float]] = {}  # of each shape, for its letter
     for cell, marker in zip(CELLS, "osd", strict=True):
         for peer, filled in (("torch", False), (OURS, True)):
-            part = [row for row in _pick(mine, cell=cell) if peer in row.record["spreads"]]
+            chosen = [(row, row.median(rate_of(peer))) for row in _pick(mine, cell=cell)]
+            part = [row for row, rate in chosen if rate is not None]
             places = [row.record["flop"] / row.record["weight bytes"] for row in part]
-            rates = [row.median(lambda record, run, peer=peer: gflops(record, peer)) for row in part]
+            rates = [rate for _, rate in chosen if rate is not None]
             face = COLOURS[peer] if filled else "none"
             label = f"{CELLS[cell]}, {LABELS[peer]}"
             axis.scatter(places, rates, 36, face, marker=marker, edgecolors=COLOURS[peer], label=label, zorder=3)
