@@ -219,7 +219,7 @@ def test_notes_survive_and_a_page_without_markers_is_refused(tmp_path, monkeypat
 
 
 def test_plots_are_drawn_and_shown(tmp_path):
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason='matplotlib draws the plots: pip install "fastrnn[bench-peers]"')
     page = tmp_path / "benchmarks.md"
     written = document.write(page, RUNS)
     assert [path.name for path in written] == ["benchmarks.md", "speed-up.png", "roofline.png", "step.png"]
