@@ -13,13 +13,10 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn import _checks as checks
 from fastrnn._checks import Stack
-from fastrnn._quick import quick
+from fastrnn._quick import _any_autocast
 from fastrnn.autograd import recurrent_layer
 
 Layer = Callable[..., tuple[Tensor, Tensor, Tensor | None]]
-
-# A private call in place of two public ones, because every step passes here. torch.nn.RNNBase asks it too.
-_any_autocast: Callable[[], bool] = getattr(torch._C, "_is_any_autocast_enabled", lambda: True)
 
 
 def run_layers(
@@ -40,18 +37,6 @@ def run_layers(
     if _any_autocast() and (dtype := _autocast_dtype(x)) is not None:
         with torch.autocast(x.device.type, enabled=False):
             return run_layers(stack, _cast(dtype, input), _cast(dtype, hx), _cast(dtype, weights), layer)
-
-    if (
-        not packed
-        and layer is recurrent_layer
-        and stack.num_layers == 1
-        and not (stack.bidirectional or stack.batch_first or stack.proj_size)
-        and x.dim() == 3
-        and x.shape[2] == stack.input_size
-        and x.numel()
-        and (results := quick(stack.cell, x, states, weights, x.shape[1], stack.hidden_size)) is not None
-    ):
-        return results[0], (results[1], results[2]) if lstm else results[1]
 
     checks.check_rank(name, x, states, packed)
     checks.check_weights(name, weights, checks.weight_shapes(stack), lambda: checks.weight_names(stack))
@@ -158,10 +143,6 @@ def run_step(cell: str, x: Any, hx: Any, weights: Sequence[Any]) -> list[Tensor]
             return run_step(cell, _cast(dtype, x), _cast(dtype, hx), _cast(dtype, weights))
 
     input_size, hidden_size = sizes_of(name, cell, weights)
-    if x.dim() == 2 and x.shape[1] == input_size and x.numel() and hidden_size:
-        results = quick(cell, x, states, weights, x.shape[0], hidden_size, step=True)
-        if results is not None:
-            return results
     w_ih, w_hh, b_ih, b_hh = weights
     bias = b_ih is not None or b_hh is not None
     given = weights if bias else weights[:2]

@@ -110,6 +110,49 @@ def _apply(function: type[Function], *args: Any) -> Any:
     return super(Function, function).apply(*args)  # type: ignore[misc]
 
 
+def layer_gradients(
+    cell: str,
+    dy: Tensor | None,
+    dh_n: Tensor | None,
+    dc_n: Tensor | None,
+    x: Tensor,
+    *rest: Any,
+) -> list[Tensor | None]:
+    """The gradients of ops.GRADIENTS, None for those not needed, with a graph of their own where one is asked for.
+
+    Arguments: those of `ops.layer_backward`. States, and what belongs to them, may also be (1, B, H).
+    """
+    *_, needed = rest
+    if not (torch.is_grad_enabled() or torch._C._are_functorch_transforms_active()):
+        grads = ops.layer_backward(cell, dy, dh_n, dc_n, x, *rest)
+        return [g if n else None for g, n in zip(grads, needed, strict=True)]
+    hx, cx, *weights, y, reserve, batch_sizes, batch, reverse, _ = rest
+    like = (x, hx, cx, *weights)
+    if x.dim() == 2 and batch_sizes is None:
+        x, y = x.unsqueeze(0), y.unsqueeze(0)
+    dh_n, dc_n, hx, cx = (s.squeeze(0) if s is not None and s.dim() == 3 else s for s in (dh_n, dc_n, hx, cx))
+    made = iter(
+        _apply(
+            RecurrentLayerGrad,
+            dy,
+            dh_n,
+            dc_n,
+            x,
+            hx,
+            cx,
+            *weights,
+            y,
+            reserve,
+            batch_sizes,
+            cell,
+            batch,
+            reverse,
+            needed,
+        )
+    )
+    return [next(made).view(t.shape) if n else None for t, n in zip(like, needed, strict=True)]
+
+
 class RecurrentLayer(Function):
     """forward: (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, batch_sizes, cell, batch, reverse, training)
     -> (y, h_n, c_n or empty, reserve)."""
@@ -141,14 +184,8 @@ class RecurrentLayer(Function):
         if dy is None and dh_n is None and dc_n is None:
             return (None,) * _DIFFERENTIABLE + none
         needed = [bool(n) for n in ctx.needs_input_grad[:_DIFFERENTIABLE]]
-        static = (batch_sizes, ctx.cell, ctx.batch, ctx.reverse, needed)
-        if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active():
-            grads = iter(_apply(RecurrentLayerGrad, dy, dh_n, dc_n, *tensors, y, reserve, *static))
-            return (*(next(grads) if n else None for n in needed), *none)
-        grads = ops.layer_backward(
-            ctx.cell, dy, dh_n, dc_n, *tensors, y, reserve, batch_sizes, ctx.batch, ctx.reverse, needed
-        )
-        return (*(g if n else None for g, n in zip(grads, needed, strict=True)), *none)
+        arguments = (*tensors, y, reserve, batch_sizes, ctx.batch, ctx.reverse, needed)
+        return (*layer_gradients(ctx.cell, dy, dh_n, dc_n, *arguments), *none)
 
     @staticmethod
     def jvp(ctx, *tangents):

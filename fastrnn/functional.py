@@ -33,6 +33,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn._checks import NAMES, Stack
+from fastrnn._quick import quick
 from fastrnn._run import run_layers, run_step, sizes_of
 
 __all__ = ["gru", "gru_cell", "lstm", "lstm_cell", "rnn_cell", "rnn_relu", "rnn_tanh"]
@@ -115,6 +116,13 @@ def _run(
     """A stack whose sizes are read off its first layer's weights."""
     input_size, hidden_size = sizes_of(NAMES[cell], cell, weights)
     blocks = num_layers * (2 if bidirectional else 1)
+    if (
+        blocks == 1
+        and bias
+        and not batch_first
+        and (results := quick(cell, input, hx, weights, hidden_size)) is not None
+    ):
+        return results[0], tuple(results[1:]) if cell == "lstm" else results[1]
     projected = cell == "lstm" and len(weights) == blocks * (5 if bias else 3)
     proj_size = weights[1].shape[1] if projected else 0
     stack = Stack(
@@ -148,7 +156,7 @@ def rnn_cell(
     """
     if nonlinearity not in ("tanh", "relu"):
         raise RuntimeError(f"Unknown nonlinearity: {nonlinearity}")
-    return run_step("rnn_" + nonlinearity, input, hx, (w_ih, w_hh, b_ih, b_hh))[0]
+    return _step("rnn_" + nonlinearity, input, hx, (w_ih, w_hh, b_ih, b_hh))[0]
 
 
 def gru_cell(
@@ -164,7 +172,7 @@ def gru_cell(
 
     Weights of one layer of a stack, both biases or neither. Dtypes and errors as at the head of this module.
     """
-    return run_step("gru", input, hx, (w_ih, w_hh, b_ih, b_hh))[0]
+    return _step("gru", input, hx, (w_ih, w_hh, b_ih, b_hh))[0]
 
 
 def lstm_cell(
@@ -180,5 +188,15 @@ def lstm_cell(
 
     Weights of one layer of a stack, both biases or neither. Dtypes and errors as at the head of this module.
     """
-    h_n, c_n = run_step("lstm", input, hx, (w_ih, w_hh, b_ih, b_hh))
+    h_n, c_n = _step("lstm", input, hx, (w_ih, w_hh, b_ih, b_hh))
     return h_n, c_n
+
+
+def _step(cell: str, input: Any, hx: Any, weights: Sequence[Any]) -> list[Tensor]:
+    """One step, whose size is read off its weights."""
+    w_hh = weights[1]
+    if isinstance(w_hh, Tensor) and w_hh.dim() == 2:
+        results = quick(cell, input, hx, weights, w_hh.shape[1], True)
+        if results is not None:
+            return results
+    return run_step(cell, input, hx, weights)

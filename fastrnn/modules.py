@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn import _checks, autograd
+from fastrnn._quick import quick
 from fastrnn._run import run_layers
 
 __all__ = ["GRU", "LSTM", "RNN"]
@@ -72,8 +73,17 @@ class _Recurrent(torch.nn.RNNBase):
         Returns:
             output, with D*P features, and h_n, or output and (h_n, c_n) for an LSTM.
         """
+        weights = current_weights(self, self._flat_weights_names)
+        cell = _CELL_OF_MODE[self.mode]
+        if (
+            self.num_layers == 1
+            and not (self.bidirectional or self.batch_first or self.proj_size)
+            and self.recurrent_layer is autograd.recurrent_layer
+            and (results := quick(cell, input, hx, weights, self.hidden_size)) is not None
+        ):
+            return results[0], tuple(results[1:]) if cell == "lstm" else results[1]
         stack = _checks.Stack(
-            _CELL_OF_MODE[self.mode],
+            cell,
             self.input_size,
             self.hidden_size,
             self.proj_size,
@@ -84,7 +94,6 @@ class _Recurrent(torch.nn.RNNBase):
             self.training,
             self.bidirectional,
         )
-        weights = current_weights(self, self._flat_weights_names)
         return run_layers(stack, input, hx, weights, self.recurrent_layer)
 
 

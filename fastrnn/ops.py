@@ -6,7 +6,8 @@ implementations beside the real ones. Both ways trust their arguments: `fastrnn.
 device.
 
 Shapes: T steps, B rows of the first step, I inputs, H units, P projected units, R = P or H, G gates.
-x is (T, B, I), or packed rows (N, I) with batch_sizes, a CPU int64 tensor (T,) that never grows.
+x is (T, B, I), or packed rows (N, I) with batch_sizes, a CPU int64 tensor (T,) that never grows; the backward also
+takes one step (B, I), and states of (1, B, H).
 """
 
 from collections.abc import Callable, Sequence
@@ -38,6 +39,9 @@ def _empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None)
     return like.new_empty(shape) if dtype is None else like.new_empty(shape, dtype=dtype)
 
 
+# The same for a few plain integers as the shape, in two thirds of the time that torch.empty and new_empty take.
+_new = Tensor.new
+
 # In place of results that a call does not have, where nobody looks: an empty tensor takes a microsecond to make.
 _NOTHING = torch.empty(0)
 
@@ -58,18 +62,18 @@ def _contiguous(t: Tensor | None) -> Tensor | None:
     return t if t is None or t.is_contiguous() else t.contiguous()
 
 
-def _strided(t: Tensor | None, packed: bool) -> tuple[Tensor | None, int, int]:
+def _strided(t: Tensor | None) -> tuple[Tensor | None, int, int]:
     """A sequence's tensor with adjacent columns, and its strides from step to step and from row to row."""
     if t is None:
         return None, 0, 0
     if t.stride(-1) != 1 and t.size(-1) != 1:
         t = t.contiguous()
-    return (t, 0, t.stride(0)) if packed else (t, t.stride(0), t.stride(1))
+    return (t, 0, t.stride(0)) if t.dim() == 2 else (t, t.stride(0), t.stride(1))
 
 
 def _dims(cell: str, x: Tensor, w_hh: Tensor, w_hr: Tensor | None, batch_sizes: Tensor | None) -> tuple[int, ...]:
     """T, I, H, P."""
-    steps = x.size(0) if batch_sizes is None else batch_sizes.size(0)
+    steps = batch_sizes.size(0) if batch_sizes is not None else x.size(0) if x.dim() == 3 else 1
     return steps, x.size(-1), w_hh.size(0) // GATES[cell], 0 if w_hr is None else w_hr.size(0)
 
 
@@ -105,9 +109,8 @@ def _forward_kernel(
     if training:
         size, dtype = _reserve_spec(cell, x, units)
         reserve = _empty((size,), x, dtype)
-    packed = batch_sizes is not None
-    x, x_step, x_row = _strided(x, packed)  # type: ignore[assignment]
-    y_step, y_row = (0, width) if packed else (batch * width, width)
+    x, x_step, x_row = _strided(x)  # type: ignore[assignment]
+    y_step, y_row = (batch * width if batch_sizes is None else 0), width
     # every temporary below must live until the kernel returns
     hx, cx, w_ih, w_hh = _contiguous(hx), _contiguous(cx), w_ih.contiguous(), w_hh.contiguous()
     b_ih, b_hh, w_hr, batch_sizes = map(_contiguous, (b_ih, b_hh, w_hr, batch_sizes))
@@ -145,10 +148,9 @@ def _backward_kernel(
     steps, inputs, units, projected = _dims(cell, x, w_hh, w_hr, batch_sizes)
     like = (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr)
     grads = [_empty(t.shape, x) if n and t is not None else None for n, t in zip(needed, like, strict=True)]
-    packed = batch_sizes is not None
-    x, x_step, x_row = _strided(x, packed)  # type: ignore[assignment]
-    y, y_step, y_row = _strided(y, packed)  # type: ignore[assignment]
-    dy, dy_step, dy_row = _strided(dy, packed)
+    x, x_step, x_row = _strided(x)  # type: ignore[assignment]
+    y, y_step, y_row = _strided(y)  # type: ignore[assignment]
+    dy, dy_step, dy_row = _strided(dy)
     dh_n, dc_n, hx, cx, batch_sizes = map(_contiguous, (dh_n, dc_n, hx, cx, batch_sizes))
     w_ih, w_hh, w_hr, reserve = w_ih.contiguous(), w_hh.contiguous(), _contiguous(w_hr), reserve.contiguous()
     _native.kernels.backward(

@@ -13,6 +13,7 @@ KERNEL_FILES = (
     "test_functional",
     "test_cells",
     "test_contract",
+    "test_quick",
 )
 CONFIGURATIONS = [(isa, threads) for isa in _native.available_isas() for threads in (1, 2)]
 
@@ -65,5 +66,6 @@ def configuration(request):
 @pytest.fixture
 def poisoned(monkeypatch):
     """What the kernels are to fill comes filled with NaN, so a value left unwritten shows."""
-    empty = ops._empty
-    monkeypatch.setattr(ops, "_empty", lambda *args: empty(*args).fill_(float("nan")))
+    for name in ("_empty", "_new"):
+        empty = getattr(ops, name)
+        monkeypatch.setattr(ops, name, lambda *args, empty=empty: empty(*args).fill_(float("nan")))

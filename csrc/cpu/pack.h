@@ -37,6 +37,22 @@ FASTRNN_INLINE void transpose(Vec<T> (&rows)[kLanes<T>]) {
   }
 }
 
+// Lane l of the result is the sum of the lanes of rows[l]: the rounds of transpose, with an addition after each, which
+// halves what is left to shuffle.
+template <class T, int N = kLanes<T>>
+FASTRNN_INLINE Vec<T> add_across(const Vec<T> (&rows)[N]) {
+  if constexpr (N == 1) {
+    return rows[0];
+  } else {
+    constexpr auto lanes = std::make_index_sequence<kLanes<T>>{};
+    Vec<T> sums[N / 2];
+    FASTRNN_UNROLL
+    for (int i = 0; i < N / 2; ++i)
+      sums[i] = zip<T, 0>(rows[i], rows[i + N / 2], lanes) + zip<T, 1>(rows[i], rows[i + N / 2], lanes);
+    return add_across<T, N / 2>(sums);
+  }
+}
+
 // dst [k][width]: lane l of vector `dst + k * width` is rows[l][k]; a row that is null counts as zeros.
 template <class T>
 inline void pack_transposed(T* dst, int64_t width, const void* const (&rows)[kLanes<T>], DType d, int64_t K) {

@@ -159,10 +159,7 @@ inline void unpacked_product(int64_t rows, int64_t K, const T* a, int64_t row_st
         FASTRNN_UNROLL
         for (int l = 0; l < L; ++l) sums[l] += xk * load(lanes[l] + k);
       }
-      transpose<T>(sums);
-      V sum = {};
-      FASTRNN_UNROLL
-      for (int l = 0; l < L; ++l) sum += sums[l];
+      V sum = add_across<T>(sums);
       for (; k < K; ++k)
         for (int l = 0; l < L; ++l) sum[l] += x[k] * lanes[l][k];
       for (int64_t l = n[j]; l < L; ++l) sum[l] = 0;

@@ -1,0 +1,228 @@
+"""The short way: it gives what the long way gives, in every order of calls, and declines what it is not for."""
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+
+import fastrnn
+from fastrnn import _native, _quick, functional
+from fastrnn.autograd import recurrent_layer
+
+CELLS = ("rnn_tanh", "gru", "lstm")
+LAYERS = {"rnn_tanh": fastrnn.RNN, "gru": fastrnn.GRU, "lstm": fastrnn.LSTM}
+STEPS = {"rnn_tanh": fastrnn.RNNCell, "gru": fastrnn.GRUCell, "lstm": fastrnn.LSTMCell}
+FORMS = ("layer", "step")
+
+
+@pytest.fixture(autouse=True)
+def _no_calls_kept():
+    _quick._calls.clear()
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """How often the short way was taken, and how often it looked through the tensors."""
+    counts = {"runs": 0, "looks": 0}
+    run, look = _quick._Call.run, _quick._ordinary
+
+    def count(name, function):
+        def counted(*args):
+            counts[name] += 1
+            return function(*args)
+
+        return counted
+
+    monkeypatch.setattr(_quick._Call, "run", count("runs", run))
+    monkeypatch.setattr(_quick, "_ordinary", count("looks", look))
+    return counts
+
+
+def arguments(cell, form, given=True, seed=0, dtype=torch.float32, B=2, T=3, I=4, H=5):
+    """x, weights (4) and states of one call."""
+    g = torch.Generator().manual_seed(seed)
+    rows = fastrnn._checks.GATES[cell] * H
+    shapes = [(B, I) if form == "step" else (T, B, I), (rows, I), (rows, H), (rows,), (rows,)]
+    shapes += ([(B, H) if form == "step" else (1, B, H)] * (2 if cell == "lstm" else 1)) if given else []
+    return [torch.randn(shape, generator=g, dtype=dtype) for shape in shapes]
+
+
+def hx_of(cell, states):
+    return None if not states else tuple(states) if cell == "lstm" else states[0]
+
+
+def short(cell, form, x, *rest):
+    weights, states = rest[:4], rest[4:]
+    results = _quick.quick(cell, x, hx_of(cell, states), weights, weights[1].shape[1], form == "step")
+    assert results is not None
+    return tuple(results)
+
+
+def long(cell, form, x, *rest):
+    weights, states = rest[:4], [s if form == "step" else s.squeeze(0) for s in rest[4:]]
+    hx, cx = (*states, None, None)[:2]
+    y, h_n, c_n = recurrent_layer(cell, x.unsqueeze(0) if form == "step" else x, hx, cx, *weights)
+    finals = [s if form == "step" else s.unsqueeze(0) for s in (h_n, c_n) if s is not None]
+    return tuple(finals if form == "step" else [y, *finals])
+
+
+def test_this_torch_has_guards_that_can_be_trusted():
+    assert _quick._guards_are_whole()
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["states", "no states"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_equal_to_the_long_way(cell, form, given, poisoned):
+    args = arguments(cell, form, given)
+    for one in (args, arguments(cell, form, given, seed=1)):  # the second is not looked through again
+        for mine, theirs in zip(short(cell, form, *one), long(cell, form, *one), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+    for t in args:
+        t.requires_grad_()
+    gradients = []
+    for way in (short, long):
+        outs = way(cell, form, *args)
+        gradients.append(torch.autograd.grad(outs, args, [torch.ones_like(o).cumsum(-1) for o in outs]))
+    for mine, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_derivatives(cell, form):
+    args = tuple(t.requires_grad_() for t in arguments(cell, form, dtype=torch.float64, T=2, I=2, H=3))
+    assert gradcheck(lambda *a: short(cell, form, *a), args, check_batched_grad=True)
+    assert gradgradcheck(lambda *a: short(cell, form, *a), args, fast_mode=True)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_only_what_requires_a_gradient_gets_one(cell):
+    for position in range(5):
+        args = arguments(cell, "step")
+        args[position].requires_grad_()
+        outs = short(cell, "step", *args)
+        assert all(o.requires_grad for o in outs)
+        outs[0].sum().backward()
+        assert [t.grad is not None for t in args] == [i == position for i in range(len(args))]
+    with torch.no_grad():
+        assert not any(o.requires_grad for o in short(cell, "step", *args))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_loop_is_looked_through_once(cell, form, taken):
+    module = (STEPS if form == "step" else LAYERS)[cell](4, 5)
+    x = torch.randn(2, 4) if form == "step" else torch.randn(1, 2, 4)
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            out = module(x)
+            hx = out if form == "step" else out[1]
+            for _ in range(4):
+                out = module(x, hx)
+    # without states, with new ones, and (in the loop with gradients) with these
+    assert taken == {"runs": 10, "looks": 4}
+
+
+@pytest.mark.parametrize("change", ["batch", "dtype", "strides", "units", "subclass", "missing bias", "negative view"])
+def test_other_tensors_after_the_first_are_seen(change):
+    """The kept call must not be used for tensors that it was not made for."""
+    module = fastrnn.GRUCell(4, 5)
+    x, h = torch.randn(2, 4), torch.randn(2, 5)
+    module(x, h)
+    expected = torch.nn.GRUCell(4, 5)
+    expected.load_state_dict(module.state_dict())
+    if change == "batch":
+        x, h = torch.randn(3, 4), torch.randn(3, 5)
+    elif change == "dtype":
+        x, h = x.double(), h.double()
+        module, expected = module.double(), expected.double()
+    elif change == "strides":
+        x, h = torch.randn(4, 2).t(), torch.randn(2, 10)[:, ::2]
+    elif change == "units":
+        with pytest.raises(RuntimeError):
+            module(x, torch.randn(2, 6))
+        return
+    elif change == "subclass":
+        x = torch.nn.Buffer(x)
+    elif change == "missing bias":
+        weights = [p.detach() for p in module.parameters()]
+        y = functional.gru_cell(x, h, *weights[:2])
+        with torch.no_grad():
+            expected.bias_ih.zero_()
+            expected.bias_hh.zero_()
+        torch.testing.assert_close(y, expected(x, h).detach())
+        return
+    else:
+        x = torch._neg_view(x)
+    torch.testing.assert_close(module(x, h), expected(x, h))
+
+
+def test_weight_of_another_shape_in_the_same_parameter_is_seen():
+    module, x = fastrnn.LSTM(4, 5), torch.randn(3, 2, 4)
+    module(x)
+    module.weight_hh_l0.data = torch.randn(20, 4)
+    with pytest.raises(RuntimeError, match="weight_hh_l0 should have shape"):
+        module(x)
+
+
+def test_one_tensor_as_both_states():
+    module, x, h = fastrnn.LSTM(4, 5), torch.randn(3, 2, 4), torch.randn(1, 2, 5, requires_grad=True)
+    outs, copies = module(x, (h, h)), module(x, (h, h.clone()))
+    assert torch.equal(outs[1][1], copies[1][1])
+    for out in (outs, copies):
+        out[0].sum().backward()
+    both = h.grad.clone()
+    h.grad = None
+    module(x, (h, h))[0].sum().backward()
+    torch.testing.assert_close(2 * h.grad, both)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_freed_storage_is_an_error(form):
+    for position in range(7):
+        args = arguments("lstm", form)
+        short("lstm", form, *args)
+        args[position].untyped_storage().resize_(0)
+        with pytest.raises(RuntimeError, match="storage was freed"):
+            short("lstm", form, *args)
+
+
+def test_results_are_ones_own():
+    """No two results share memory, with each other or with those of another call."""
+    module, x = fastrnn.LSTM(4, 5), torch.randn(1, 2, 4)
+    with torch.no_grad():
+        tensors = [t for _ in range(2) for out in [module(x)] for t in (out[0], *out[1])]
+    assert len({t.data_ptr() for t in tensors}) == len(tensors)
+
+
+def test_a_saved_tensor_that_changed_is_an_error():
+    module, x = fastrnn.GRU(4, 5), torch.randn(3, 2, 4)
+    y, _ = module(x)
+    y.detach().zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_without_guards_every_call_is_looked_through(monkeypatch, taken):
+    monkeypatch.setattr(_quick, "_guards_are_whole", lambda: False)
+    module, x = fastrnn.RNNCell(4, 5), torch.randn(2, 4)
+    first = module(x)
+    assert torch.equal(module(x), first)
+    assert taken == {"runs": 2, "looks": 2}
+
+
+def test_kept_calls_are_bounded(monkeypatch):
+    monkeypatch.setattr(_quick, "_KEPT", 3)
+    module = fastrnn.RNN(4, 5)
+    for T in range(1, 9):
+        module(torch.randn(T, 2, 4))
+        assert len(_quick._calls) <= 3
+
+
+def test_under_another_isa_the_call_is_made_anew():
+    module, x = fastrnn.GRU(4, 40), torch.randn(3, 2, 4)
+    for isa in _native.available_isas() * 2:
+        with _native.use_isa(isa):
+            y, _ = module(x)
+            y.sum().backward()
+            torch.testing.assert_close(y, module(x, torch.zeros(1, 2, 40))[0], rtol=0, atol=0)
