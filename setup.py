@@ -32,6 +32,9 @@ if sysconfig.get_platform().endswith(("x86_64", "amd64")):
     ISAS["avx2"] = ["-mavx2", "-mfma"]
     ISAS["avx512"] = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]
 
+# ISA -> flags, and the namespace, of layer_bf16.cpp: dot products of bf16 that only some of its processors have
+BF16_DOTS = {"avx512": ("avx512bf16", ["-mavx512bf16"])}
+
 COMMON = [
     "-std=c++17",
     "-fvisibility=hidden",
@@ -173,7 +176,7 @@ class BuildKernels(build_ext):
             [source],
             output_dir=folder,
             include_dirs=ext.include_dirs,
-            extra_postargs=ext.extra_compile_args,
+            extra_postargs=[*ext.extra_compile_args, *getattr(ext, "source_flags", {}).get(Path(source).name, [])],
             depends=ext.depends,
         )
         return target
@@ -181,7 +184,13 @@ class BuildKernels(build_ext):
 
 def kernels(isa: str) -> Extension:
     sources = ["layer_f32.cpp", "layer_f64.cpp", "module.cpp"]
-    return extension(f"_kernels_{isa}", sources, [f"-DFASTRNN_ISA={isa}", *ISAS[isa]])
+    flags = [f"-DFASTRNN_ISA={isa}", *ISAS[isa]]
+    if isa not in BF16_DOTS:
+        return extension(f"_kernels_{isa}", sources, flags)
+    namespace, more = BF16_DOTS[isa]
+    ext = extension(f"_kernels_{isa}", [*sources, "layer_bf16.cpp"], [*flags, f"-DFASTRNN_WITH_BF16={namespace}"])
+    ext.source_flags = {"layer_bf16.cpp": ["-UFASTRNN_ISA", f"-DFASTRNN_ISA={namespace}", "-DFASTRNN_PAIRS", *more]}
+    return ext
 
 
 nvcc = wanted_nvcc()

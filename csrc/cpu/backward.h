@@ -23,23 +23,23 @@ class Backward {
         l_(f.layer),
         R_(l_.R()),
         depth_(G * l_.H),
-        stride_(spread_stride<T>(GC * l_.H)),
-        dh_stride_(spread_stride<T>(l_.P)),
+        stride_(spread_stride<T>(words(GC * l_.H))),
+        dh_stride_(spread_stride<T>(words(l_.P))),
         RB_(panels<T>(R_)),
-        native_(l_.dtype == kNative<T>),
+        operand_(l_.dtype == kOperand<T>),
         steps_(l_, ws_),
         rows_(steps_.rows()),
         plan_(make_plan<T>(l_, rows_, G, RB_)),
         chunk_(largest_chunk(l_, steps_, plan_.chunk_rows)),
         sums_(f, steps_, chunk_, plan_.threads, stride_, dh_stride_, ws_) {
-    w_hh_ = ws_.take<T>(RB_ * depth_ * W2);
+    w_hh_ = ws_.take<T>(RB_ * words(depth_) * W2);
     carry_h_ = ws_.take<T>(l_.B * R_);
     dg_ = ws_.take<T>(chunk_ * stride_);
     dg_next_ = ws_.take<T>(l_.B * stride_);
     scratch_ = ws_.take<T>(plan_.threads * chunk_ * W2);
     if (Cell::kHasCellState) carry_c_ = ws_.take<T>(l_.B * l_.H);
     if (l_.P) {
-      w_hr_ = ws_.take<T>(panels<T>(l_.H) * l_.P * W2);
+      w_hr_ = ws_.take<T>(panels<T>(l_.H) * words(l_.P) * W2);
       dh_ = ws_.take<T>(chunk_ * dh_stride_);
       if (f.dw_hr) hidden_ = ws_.take<T>(chunk_ * l_.H);
     }
@@ -76,14 +76,24 @@ class Backward {
   void prepare(const Member& m) const {
     int64_t a, b;
     m.share(RB_, 1, a, b);
+    RowPacker<T> w_hh(w_hh_, words(depth_), l_.dtype, R_, a, b);
     for (int64_t k = 0; k < depth_; ++k) {
       const int64_t row = Cell::gate_of_h(int(k / l_.H)) * l_.H + k % l_.H;
-      pack_row(w_hh_, depth_, k, at(f_.w.w_hh, l_.dtype, row * R_), l_.dtype, R_, a, b);
+      w_hh.add(at(f_.w.w_hh, l_.dtype, row * R_));
     }
+    w_hh.finish();
     if (l_.P) {
       m.share(panels<T>(l_.H), 1, a, b);
-      for (int64_t k = 0; k < l_.P; ++k)
-        pack_row(w_hr_, l_.P, k, at(f_.w.w_hr, l_.dtype, k * l_.H), l_.dtype, l_.H, a, b);
+      RowPacker<T> w_hr(w_hr_, words(l_.P), l_.dtype, l_.H, a, b);
+      for (int64_t k = 0; k < l_.P; ++k) w_hr.add(at(f_.w.w_hr, l_.dtype, k * l_.H));
+      w_hr.finish();
+    }
+    if (kPairs) {  // no word at the end of an odd row may have half a NaN left in it
+      m.share(chunk_, 1, a, b);
+      for (int64_t r = a; r < b; ++r) {
+        dg_[r * stride_ + words(GC * l_.H) - 1] = T(0);
+        if (l_.P) dh_[r * dh_stride_ + words(l_.P) - 1] = T(0);
+      }
     }
     m.share(l_.B, 1, a, b);
     initial(carry_h_, f_.dh_n, R_, a, b);
@@ -130,7 +140,8 @@ class Backward {
 
   // scratch (b - a, 2L) = dg_{next} W_hh
   void product(const T* next, int64_t a, int64_t b, int64_t p, T* scratch) const {
-    plain_product(b - a, depth_, next + a * stride_ + Cell::kGradH * l_.H, stride_, w_hh_, R_, p, scratch, W2);
+    const void* dg = at(next + a * stride_, kOperand<T>, Cell::kGradH * l_.H);
+    plain_product(b - a, words(depth_), static_cast<const T*>(dg), stride_, w_hh_, R_, p, scratch, W2);
   }
 
   void leave(int64_t p, int64_t a, int64_t b, const T* scratch) const {
@@ -166,7 +177,8 @@ class Backward {
         V dh = load_lanes<T>(carry, kNative<T>, n);
         if (product) dh += load(product + (r - a) * W2 + v * L);
         if (f_.dy.data) dh += load_lanes<T>(at(steps_.row(f_.dy, t, r), l_.dtype, column), l_.dtype, n);
-        store_lanes<T>(dh_ + (steps_.offset(t) + r - c.begin) * dh_stride_ + column, dh, kNative<T>, n);
+        store_lanes<T>(at(dh_ + (steps_.offset(t) + r - c.begin) * dh_stride_, kOperand<T>, column), dh, kOperand<T>,
+                       n);
         store_lanes<T>(carry, V{}, kNative<T>, n);
       }
     }
@@ -184,8 +196,8 @@ class Backward {
             for (int64_t unit = p * W2; unit < std::min(l_.H, (p + 1) * W2); unit += L) leave_c(r, unit);
         });
       mine.each(0, batch, [&](int64_t a, int64_t b) {
-        plain_product(b - a, l_.P, dh_ + (steps_.offset(t) + a - c.begin) * dh_stride_, dh_stride_, w_hr_, l_.H, p,
-                      scratch, W2);
+        plain_product(b - a, words(l_.P), dh_ + (steps_.offset(t) + a - c.begin) * dh_stride_, dh_stride_, w_hr_, l_.H,
+                      p, scratch, W2);
         for (int v = 0; v < panel_vectors<T>(l_.H, p); ++v) cells(t, c, p * W2 + v * L, a, b, scratch + v * L);
       });
     }
@@ -197,7 +209,7 @@ class Backward {
     const auto run = [&](int64_t from, int64_t to, bool has_before) {
       if (from == to) return;
       const T* part = product ? product + (from - a) * W2 : nullptr;
-      if (native_ && !l_.P && l_.H - unit >= L)
+      if (operand_ && !l_.P && l_.H - unit >= L)
         cells<true>(t, c, unit, from, to, has_before, part);
       else
         cells<false>(t, c, unit, from, to, has_before, part);
@@ -207,11 +219,11 @@ class Backward {
   }
 
   // Rows that all have, or all have not, a step before. Writes dg, and what reaches h_{t-1} and c_{t-1} directly.
-  // product: dh's part through W_hh, or under a projection all of dh; rows at 2L, or null. Whole: a full vector of native
-  // values, the common case, without a question in the loop.
+  // product: dh's part through W_hh, or under a projection all of dh; rows at 2L, or null. Whole: a full vector in the type
+  // of the operands, the common case, without a question in the loop.
   template <bool Whole>
   void cells(int64_t t, const Chunk& c, int64_t unit, int64_t a, int64_t b, bool has_before, const T* product) const {
-    const DType d = Whole ? kNative<T> : l_.dtype;
+    const DType d = Whole ? kOperand<T> : l_.dtype;
     const int64_t n = Whole ? L : l_.H - unit, block = unit / U, lane = unit % U;
     const int64_t row = steps_.offset(t) + a, before = steps_.before(t);
     const T* reserve = static_cast<const T*>(f_.reserve);
@@ -221,7 +233,7 @@ class Backward {
       c_in = B_::c_at(reserve, rows_, l_.H, block, row) + lane;
       if (has_before) c_before = B_::c_at(reserve, rows_, l_.H, block, steps_.offset(before) + a) + lane;
     }
-    T* dg = dg_ + (row - c.begin) * stride_ + unit;
+    T* dg = dg_ + (row - c.begin) * stride_;
     for (int64_t r = a; r < b; ++r) {
       V saved[Cell::kSaved + 1], dh{}, h{}, hp{}, cn{}, cp{}, dc{}, grad[GC], dh_prev{}, dc_prev{};
       if (product) dh = load(product + (r - a) * W2);
@@ -245,13 +257,13 @@ class Backward {
         c_in += U, c_before += has_before ? U : 0;
       }
       Cell::template backward<Math<T>>(saved, h, hp, cn, cp, dh, dc, grad, dh_prev, dc_prev);
-      for (int j = 0; j < GC; ++j) store_lanes<T>(dg + j * l_.H, grad[j], kNative<T>, n);
+      for (int j = 0; j < GC; ++j) store_lanes<T>(at(dg, kOperand<T>, j * l_.H + unit), grad[j], kOperand<T>, n);
       if (Whole || !l_.P) store_lanes<T>(carry_h_ + r * R_ + unit, dh_prev, kNative<T>, n);
       if constexpr (Cell::kHasCellState) {
         store_lanes<T>(carry_c_ + r * l_.H + unit, dc_prev, kNative<T>, n);
         if (!Whole && hidden_)
-          store_lanes<T>(hidden_ + (row + r - a - c.begin) * l_.H + unit, Cell::template hidden<Math<T>>(saved, cn),
-                         kNative<T>, n);
+          store_lanes<T>(at(hidden_, kOperand<T>, (row + r - a - c.begin) * l_.H + unit),
+                         Cell::template hidden<Math<T>>(saved, cn), kOperand<T>, n);
       }
       saved_in += Cell::kSaved * U, dg += stride_;
     }
@@ -261,13 +273,13 @@ class Backward {
   const BackwardArgs& f_;
   const Layer& l_;
   const int64_t R_, depth_, stride_, dh_stride_, RB_;
-  const bool native_;
+  const bool operand_;  // storage is the operands' type
   const Steps steps_;
   const int64_t rows_;
   const Plan plan_;
   const int64_t chunk_;
   WeightGrads<Cell, T> sums_;
-  T *w_hh_, *w_hr_ = nullptr;        // packed [panel of R][G*H][2L]; [panel of H][P][2L]
+  T *w_hh_, *w_hr_ = nullptr;        // packed [panel of R][words of G*H][2L]; [panel of H][words of P][2L]
   T *carry_h_, *carry_c_ = nullptr;  // (B, R), (B, H): gradients that reach the step before without W_hh
   T *dg_, *dg_next_,
       *scratch_;  // (chunk rows, GC*H); (B, GC*H) of the last step of the chunk before; a thread's (chunk rows, 2L)

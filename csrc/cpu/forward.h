@@ -31,13 +31,14 @@ class Forward {
         plan_(make_plan<T>(l_, rows_, G, NB_)),
         chunk_(largest_chunk(l_, steps_, plan_.chunk_rows)),
         x_stride_(l_.B == 1 && !l_.batch_sizes ? f.x.step : f.x.row),
-        native_(l_.dtype == kNative<T>),
-        gather_(!native_ || !steps_.uniform(f.x) || (rows_ > 1 && collides<T>(x_stride_))),
-        copy_h_(!native_ || (l_.B > 1 && collides<T>(R_))),
-        packed_(!native_ || rows_ > kUnpackedRows) {
+        operand_(l_.dtype == kOperand<T>),
+        gather_(!operand_ || !steps_.uniform(f.x) || splits_words(l_.I, x_stride_) ||
+                (rows_ > 1 && collides(l_.dtype, x_stride_))),
+        copy_h_(!operand_ || splits_words(R_, f.y.row) || (l_.B > 1 && collides(l_.dtype, f.y.row))),
+        packed_(!operand_ || rows_ > kUnpackedRows) {
     if (packed_) {
-      w_ih_ = ws_.take<T>(NB_ * l_.I * W);
-      w_hh_ = ws_.take<T>(NB_ * R_ * W);
+      w_ih_ = ws_.take<T>(NB_ * words(l_.I) * W);
+      w_hh_ = ws_.take<T>(NB_ * words(R_) * W);
     }
     b_ih_ = ws_.take<T>(NB_ * W);
     b_hh_ = ws_.take<T>(NB_ * W);
@@ -48,7 +49,7 @@ class Forward {
     if (copy_h_) ring_ = ws_.take<T>(2 * l_.B * spread(R_));
     if (Cell::kHasCellState) c_ = ws_.take<T>(NB_ * l_.B * U);
     if (l_.P) {
-      w_hr_ = ws_.take<T>(panels<T>(l_.P) * l_.H * 2 * L);
+      w_hr_ = ws_.take<T>(panels<T>(l_.P) * words(l_.H) * 2 * L);
       hidden_ = ws_.take<T>(l_.B * spread(l_.H));
     }
     prefer_huge_pages(f.y.data, rows_ * R_ * size_of(l_.dtype));
@@ -80,7 +81,10 @@ class Forward {
  private:
   using Block = typename B_::Block;
   Block block(int64_t index) const { return B_::at(index, l_.H, packed_); }
-  static constexpr int64_t spread(int64_t columns) { return spread_stride<T>(columns); }
+  static constexpr int64_t spread(int64_t columns) { return spread_stride<T>(words(columns)); }
+  // Whether rows of so many values cannot be read as words in place.
+  static bool splits_words(int64_t columns, int64_t stride) { return kPairs && (columns % 2 || stride % 2); }
+  static constexpr int64_t kPerWord = kPairs ? 2 : 1;
   int64_t scratch_size() const { return (l_.B + 1) * (W > 2 * L ? W : 2 * L); }
 
   void prepare(const Member& m, int64_t u0, int64_t u1) const {
@@ -98,9 +102,12 @@ class Forward {
     for (int64_t r = a; r < b; ++r) {
       T* h0 = h0_ + r * spread(R_);
       if (f_.hx)
-        load_row(h0, at(f_.hx, l_.dtype, r * R_), l_.dtype, R_);
+        load_operand_row(h0, at(f_.hx, l_.dtype, r * R_), l_.dtype, R_);
       else
-        std::fill(h0, h0 + R_, T(0));
+        std::fill(h0, h0 + words(R_), T(0));
+      if (copy_h_ && R_ % kPerWord)  // no word of h may have half a NaN left in it
+        for (int64_t i = 0; i < 2; ++i) ring_[(i * l_.B + r) * spread(R_) + words(R_) - 1] = T(0);
+      if (l_.P && l_.H % kPerWord) hidden_[r * spread(l_.H) + words(l_.H) - 1] = T(0);
       if constexpr (Cell::kHasCellState)
         for (int64_t unit = 0; unit < NB_ * U; unit += L)
           store(c_at(r, unit), f_.cx && unit < l_.H
@@ -110,7 +117,7 @@ class Forward {
     if (l_.P) {
       m.share(panels<T>(l_.P), 1, a, b);
       for (int64_t p = a; p < b; ++p)
-        pack_panel(w_hr_ + p * l_.H * 2 * L, panel_vectors<T>(l_.P, p), l_.dtype, l_.H, [&](int64_t j) {
+        pack_panel(w_hr_ + p * words(l_.H) * 2 * L, panel_vectors<T>(l_.P, p), l_.dtype, l_.H, [&](int64_t j) {
           const int64_t row = p * 2 * L + j;
           return row < l_.P ? at(f_.w.w_hr, l_.dtype, row * l_.H) : nullptr;
         });
@@ -118,7 +125,7 @@ class Forward {
   }
 
   void pack_weights(T* dst, const void* w, int64_t K, const Block& b) const {
-    pack_panel(dst + b.index * K * W, b.vectors, l_.dtype, K, [&](int64_t j) {
+    pack_panel(dst + b.index * words(K) * W, b.vectors, l_.dtype, K, [&](int64_t j) {
       const auto c = B_::column(b, j);
       return c.unit < 0 ? nullptr : at(w, l_.dtype, (c.gate * l_.H + c.unit) * K);
     });
@@ -142,13 +149,13 @@ class Forward {
       const T* x = gather_ ? x_ + row * spread(l_.I) : static_cast<const T*>(steps_.row(f_.x, t, a));
       for (int64_t u = u0; u < u1; ++u) {
         const Block block_u = block(u);
-        product(block_u, b - a, l_.I, x, gather_ ? spread(l_.I) : x_stride_, w_ih_, f_.w.w_ih, b_ih_ + u * W,
+        product(block_u, b - a, l_.I, x, gather_ ? spread(l_.I) : x_stride_ / kPerWord, w_ih_, f_.w.w_ih, b_ih_ + u * W,
                 gx_ + u * chunk_ * W + row * block_u.width());
       }
     };
     const auto gather = [&](int64_t t, int64_t a, int64_t b) {
       for (int64_t r = a; r < b; ++r)
-        load_row(x_ + (steps_.offset(t) - c.begin + r) * spread(l_.I), steps_.row(f_.x, t, r), l_.dtype, l_.I);
+        load_operand_row(x_ + (steps_.offset(t) - c.begin + r) * spread(l_.I), steps_.row(f_.x, t, r), l_.dtype, l_.I);
     };
     for (int64_t t = c.first; t < c.last; ++t) {
       if (plan_.split_rows) {
@@ -167,14 +174,15 @@ class Forward {
     rows(c.first, 0, c.rows);
   }
 
-  // out (rows, gate, unit) = bias + a (rows, K) * one unit block of the gate weights, from their panels if they were packed
+  // out (rows, gate, unit) = bias + a (rows, K values) * one unit block of the gate weights, from their panels if packed
   void product(const Block& b, int64_t rows, int64_t K, const T* a, int64_t stride, const T* panels,
                const void* weights, const T* bias, T* out) const {
-    if (packed_) return gate_product<NV>(b.vectors, rows, K, a, stride, panels + b.index * K * W, bias, out);
+    if (packed_)
+      return gate_product<NV>(b.vectors, rows, words(K), a, stride, panels + b.index * words(K) * W, bias, out);
     int64_t n[NV];  // vectors of one panel: the gates, or a one-gate cell's neighbouring units
     for (int j = 0; j < NV; ++j) n[j] = b.units - (G == 1 ? j * L : 0);
-    unpacked_product<T, NV>(rows, K, a, stride, static_cast<const T*>(weights) + b.first() * K, G == 1 ? L : l_.H, n,
-                            bias, out);
+    unpacked_product<T, NV>(rows, K, a, stride, at(weights, kOperand<T>, b.first() * K), G == 1 ? L : l_.H, n, bias,
+                            out);
   }
 
   template <int N>
@@ -195,7 +203,7 @@ class Forward {
       const Block u = block(t & 1 ? u0 + u1 - 1 - i : i);
       const auto rows = [&](int64_t a, int64_t b, const T* h, int64_t h_stride, bool from_step) {
         product(u, b - a, R_, h + a * h_stride, h_stride, w_hh_, f_.w.w_hh, b_hh_ + u.index * W, scratch);
-        if (native_ && u.units == U && !l_.P)
+        if (operand_ && u.units == U && !l_.P)
           cells<true>(t, c, u, a, b, h, h_stride, from_step, scratch);
         else
           cells<false>(t, c, u, a, b, h, h_stride, from_step, scratch);
@@ -209,7 +217,7 @@ class Forward {
       if (!plan_.split_rows) m.share(p1, 1, p0, p1);
       mine.each(0, batch, [&](int64_t a, int64_t b) {
         for (int64_t p = p0; p < p1; ++p) {
-          plain_product(b - a, l_.H, hidden_ + a * spread(l_.H), spread(l_.H), w_hr_, l_.P, p, scratch, 2 * L);
+          plain_product(b - a, words(l_.H), hidden_ + a * spread(l_.H), spread(l_.H), w_hr_, l_.P, p, scratch, 2 * L);
           for (int64_t r = a; r < b; ++r)
             for (int64_t column = p * 2 * L, v = 0; v < panel_vectors<T>(l_.P, p); ++v, column += L)
               put_h(t, r, column, load(scratch + ((r - a) * 2 + v) * L));
@@ -219,29 +227,31 @@ class Forward {
     if (!plan_.split_rows) m.sync();
   }
 
-  // h of the step before t, in the arithmetic type: (rows, R)
+  // h of the step before t, as operand rows: (rows, R)
   const T* previous_h(int64_t t, int64_t& stride) const {
     const int64_t p = steps_.before(t);
-    stride = p < 0 || copy_h_ ? spread(R_) : f_.y.row;
+    stride = p < 0 || copy_h_ ? spread(R_) : f_.y.row / kPerWord;
     if (p < 0) return h0_;
     return copy_h_ ? ring_ + (p & 1) * l_.B * stride : static_cast<const T*>(steps_.row(f_.y, p, 0));
   }
 
   void put_h(int64_t t, int64_t row, int64_t column, V h) const {
     store_lanes<T>(at(steps_.row_out(f_.y, t, row), l_.dtype, column), h, l_.dtype, R_ - column);
-    if (copy_h_) store_lanes<T>(ring_ + ((t & 1) * l_.B + row) * spread(R_) + column, h, kNative<T>, R_ - column);
+    if (copy_h_)
+      store_lanes<T>(at(ring_ + ((t & 1) * l_.B + row) * spread(R_), kOperand<T>, column), h, kOperand<T>, R_ - column);
   }
 
-  // The epilogue: the cell on rows [a, b) of one unit block; gh [row - a][gate][unit]. Whole: a full block of native values
-  // that become y as they are, the common case, without a question in the loop.
+  // The epilogue: the cell on rows [a, b) of one unit block; gh [row - a][gate][unit]. Whole: a full block whose h becomes y
+  // as it is, in the type of the operands, the common case, without a question in the loop.
   template <bool Whole>
   void cells(int64_t t, const Chunk& c, const Block& u, int64_t a, int64_t b, const T* h_prev, int64_t h_stride,
              bool from_step, const T* gh_row) const {
     const int64_t row = steps_.offset(t) + a, width = Whole ? W : u.width(), pitch = Whole ? U : u.pitch;
     const T* gx_row = gx_ + u.index * chunk_ * W + (row - c.begin) * width;
-    const T* h_in = h_prev + a * h_stride + u.first();
-    T* y = Whole ? static_cast<T*>(steps_.row_out(f_.y, t, a)) + u.first() : nullptr;
-    T* ring = copy_h_ ? ring_ + ((t & 1) * l_.B + a) * spread(R_) + u.first() : nullptr;
+    constexpr DType d = kOperand<T>;
+    const T* h_in = h_prev + a * h_stride;
+    void* y = Whole ? at(steps_.row_out(f_.y, t, a), d, u.first()) : nullptr;
+    T* ring = copy_h_ ? ring_ + ((t & 1) * l_.B + a) * spread(R_) : nullptr;
     T* const reserve = static_cast<T*>(f_.reserve);
     T* saved_out = reserve ? B_::saved_at(reserve, rows_, u.index, row) : nullptr;
     T *c_out = nullptr, *c_in = nullptr;
@@ -260,24 +270,25 @@ class Forward {
           gx[g] = load(gx_row + g * pitch + v * L);
           gh[g] = load(gh_row + g * pitch + v * L);
         }
-        if constexpr (Cell::kReadsHPrev) hp = Whole ? load(h_in + v * L) : load_lanes<T>(h_in + v * L, kNative<T>, n);
+        const int64_t unit = u.first() + v * L;
+        if constexpr (Cell::kReadsHPrev) hp = load_lanes<T>(at(h_in, d, unit), d, n);
         if constexpr (Cell::kHasCellState) cp = load(c_in + v * L);
         Cell::template forward<Math<T>>(gx, gh, hp, cp, h, cn, saved);
         if constexpr (Cell::kHasCellState) store(c_out + v * L, cn);
         if (reserve)
           for (int i = 0; i < Cell::kSaved; ++i) store(saved_out + i * U + v * L, saved[i]);
         if constexpr (Whole) {
-          store(y + v * L, h);
-          if (copy_h_) store(ring + v * L, h);
+          store_lanes<T>(at(y, d, v * L), h, d, L);
+          if (copy_h_) store_lanes<T>(at(ring, d, unit), h, d, L);
         } else if (l_.P) {
-          store_lanes<T>(hidden_ + r * spread(l_.H) + u.first() + v * L, h, kNative<T>, n);
+          store_lanes<T>(at(hidden_ + r * spread(l_.H), d, unit), h, d, n);
         } else {
-          put_h(t, r, u.first() + v * L, h);
+          put_h(t, r, unit, h);
         }
       }
       gx_row += width, gh_row += width, h_in += h_stride, saved_out += reserve ? Cell::kSaved * U : 0;
       if constexpr (Cell::kHasCellState) c_in += U, c_out += U;
-      if constexpr (Whole) y += f_.y.row, ring += copy_h_ ? spread(R_) : 0;
+      if constexpr (Whole) y = at(y, d, f_.y.row), ring += copy_h_ ? spread(R_) : 0;
     }
   }
 
@@ -309,17 +320,17 @@ class Forward {
   const int64_t rows_;
   const Plan plan_;
   const int64_t chunk_;
-  const int64_t x_stride_;               // of rows that are read in place
-  const bool native_, gather_, copy_h_;  // storage is the arithmetic type; x is copied before use; and so is h
-  const bool packed_;                    // the weights are
-  T *w_ih_ = nullptr, *w_hh_ = nullptr;  // [block][k][gate][unit]
-  T* w_hr_ = nullptr;                    // [panel][k][2L]
-  T *b_ih_, *b_hh_;                      // [block][gate][unit]
-  T *gx_, *scratch_;                     // [block][chunk row][gate][unit]; a thread's [row][gate][unit]
-  T *h0_, *c_ = nullptr;                 // (B, R); [block][B][U]
-  T* x_ = nullptr;                       // (chunk rows, I): x where it is strided, 16-bit or in collision
-  T* ring_ = nullptr;                    // 2 x (B, R): h of the last two steps where y is 16-bit or in collision
-  T* hidden_ = nullptr;                  // (B, H): h before the projection; rows of all these at spread strides
+  const int64_t x_stride_;                // of rows that are read in place
+  const bool operand_, gather_, copy_h_;  // storage is the operands' type; x is copied before use; and so is h
+  const bool packed_;                     // the weights are
+  T *w_ih_ = nullptr, *w_hh_ = nullptr;   // [block][word of k][gate][unit]
+  T* w_hr_ = nullptr;                     // [panel][word of k][2L]
+  T *b_ih_, *b_hh_;                       // [block][gate][unit]
+  T *gx_, *scratch_;                      // [block][chunk row][gate][unit]; a thread's [row][gate][unit]
+  T *h0_, *c_ = nullptr;                  // (B, R); [block][B][U]
+  T* x_ = nullptr;                        // (chunk rows, I): x where it cannot be an operand in place
+  T* ring_ = nullptr;                     // 2 x (B, R): h of the last two steps where y cannot be
+  T* hidden_ = nullptr;                   // (B, H): h before the projection; rows of all these at spread strides
 };
 
 }  // namespace FASTRNN_ISA

@@ -14,4 +14,14 @@ template <class T>
 int64_t reserve_size(int cell, int64_t rows, int64_t H);
 
 }  // namespace FASTRNN_ISA
+
+#if defined(FASTRNN_WITH_BF16)
+// The same for bf16 data by dot products of pairs, compiled for processors that have them (layer_bf16.cpp).
+namespace FASTRNN_WITH_BF16 {
+template <class T>
+void layer_forward(int cell, const ForwardArgs& args);
+template <class T>
+void layer_backward(int cell, const BackwardArgs& args);
+}  // namespace FASTRNN_WITH_BF16
+#endif
 }  // namespace fastrnn

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <new>
 #include <string>
 
@@ -74,8 +75,31 @@ Layer layer(int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, Address batch
   return Layer{T, B, I, H, P, pointer<const int64_t*>(batch_sizes), reverse, DType(dtype), threads};
 }
 
+// Whether bf16 data are multiplied in pairs: by the processor, and FASTRNN_BF16_DOTS=0 says no.
+bool bf16_dots() {
+#if defined(FASTRNN_WITH_BF16)
+  static const bool there = [] {
+    const char* choice = std::getenv("FASTRNN_BF16_DOTS");
+    return __builtin_cpu_supports("avx512bf16") && !(choice && std::string(choice) == "0");
+  }();
+  return there;
+#else
+  return false;
+#endif
+}
+
 void run_forward(int cell, const ForwardArgs& args) {
+#if defined(FASTRNN_WITH_BF16)
+  if (args.layer.dtype == DType::bf16 && bf16_dots()) return FASTRNN_WITH_BF16::layer_forward<float>(cell, args);
+#endif
   args.layer.dtype == DType::f64 ? layer_forward<double>(cell, args) : layer_forward<float>(cell, args);
+}
+
+void run_backward(int cell, const BackwardArgs& args) {
+#if defined(FASTRNN_WITH_BF16)
+  if (args.layer.dtype == DType::bf16 && bf16_dots()) return FASTRNN_WITH_BF16::layer_backward<float>(cell, args);
+#endif
+  args.layer.dtype == DType::f64 ? layer_backward<double>(cell, args) : layer_backward<float>(cell, args);
 }
 
 void forward(int cell, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, Address batch_sizes, bool reverse,
@@ -119,7 +143,7 @@ void backward(int cell, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, A
                           pointer(db_hh),
                           pointer(dw_hr)};
   py::gil_scoped_release release;
-  args.layer.dtype == DType::f64 ? layer_backward<double>(cell, args) : layer_backward<float>(cell, args);
+  run_backward(cell, args);
 }
 
 // A dense call from first to last step whose sizes are settled beforehand, so that one step of decoding pays for its
@@ -197,6 +221,7 @@ PYBIND11_MODULE(FASTRNN_CONCAT(_kernels_, FASTRNN_ISA), m) {
   if (PyModule_AddFunctions(m.ptr(), fastrnn::fixed_methods) < 0) throw py::error_already_set();
   m.def("backward", &fastrnn::backward);
   m.def("reserve_size", &fastrnn::reserve);
+  m.def("bf16_dots", &fastrnn::bf16_dots);
   m.def("use_openmp", &fastrnn::use_openmp);
   m.def("barrier_ns", &fastrnn::barrier_ns);
 }

@@ -1,5 +1,6 @@
 // Packing of matrices into panels (see tile.h), with conversion from the storage type and zeros where a matrix ends.
 #pragma once
+#include <algorithm>
 #include <utility>
 
 #include "simd.h"
@@ -53,20 +54,21 @@ FASTRNN_INLINE Vec<T> add_across(const Vec<T> (&rows)[N]) {
   }
 }
 
-// dst [k][width]: lane l of vector `dst + k * width` is rows[l][k]; a row that is null counts as zeros.
+// dst [word][width]: lane l of vector `dst + k * width` is word k of rows[l], a row of K values; one that is null counts as
+// zeros.
 template <class T>
 inline void pack_transposed(T* dst, int64_t width, const void* const (&rows)[kLanes<T>], DType d, int64_t K) {
-  constexpr int L = kLanes<T>;
-  for (int64_t k = 0; k < K; k += L) {
-    const int64_t n = K - k < L ? K - k : L;
+  constexpr int L = kLanes<T>, values = kPairs ? 2 * L : L;
+  for (int64_t k = 0; k < K; k += values) {
     Vec<T> block[L];
-    for (int l = 0; l < L; ++l) block[l] = rows[l] ? load_lanes<T>(at(rows[l], d, k), d, n) : Vec<T>{};
+    for (int l = 0; l < L; ++l) block[l] = rows[l] ? load_words<T>(at(rows[l], d, k), d, K - k) : Vec<T>{};
     transpose<T>(block);
-    for (int64_t i = 0; i < n; ++i) store(dst + (k + i) * width, block[i]);
+    const int64_t n = std::min<int64_t>(words(K - k), L);
+    for (int64_t i = 0; i < n; ++i) store(dst + (words(k) + i) * width, block[i]);
   }
 }
 
-// One panel of `vectors` vectors: column j of dst [k][vectors * L] is the row of K values at row(j), zeros where that is null.
+// One panel of `vectors` vectors: column j of dst [word][vectors * L] is the row of K values at row(j), zeros where null.
 template <class T, class Row>
 inline void pack_panel(T* dst, int vectors, DType d, int64_t K, Row&& row) {
   constexpr int L = kLanes<T>;
@@ -78,7 +80,7 @@ inline void pack_panel(T* dst, int vectors, DType d, int64_t K, Row&& row) {
 }
 
 // Operands without gates: n columns in panels of two vectors, of which the last is one vector wide where that is enough.
-// Panel p of K rows stands at p * K * 2L.
+// Panel p of K words stands at p * K * 2L.
 template <class T>
 constexpr int64_t panels(int64_t n) {
   return (n + 2 * kLanes<T> - 1) / (2 * kLanes<T>);
@@ -88,20 +90,44 @@ constexpr int panel_vectors(int64_t n, int64_t p) {
   return n - p * 2 * kLanes<T> <= kLanes<T> ? 1 : 2;
 }
 
-// Row `src` (or zeros, if null) of n values becomes row k of the panels [first, last). A row is read in one go, whatever the
-// number of panels.
+// Packs the panels [first, last) of a matrix given row by row: a row of n values, or null for zeros, is read in one go, whatever
+// the number of panels. A word holds one row's value, or with pairs those of two rows.
 template <class T>
-FASTRNN_INLINE void pack_row(T* dst, int64_t K, int64_t k, const void* src, DType d, int64_t n, int64_t first,
-                             int64_t last) {
-  constexpr int L = kLanes<T>;
-  for (int64_t p = first; p < last; ++p) {
-    const int NV = panel_vectors<T>(n, p);
-    for (int v = 0; v < NV; ++v) {
-      const int64_t c = (2 * p + v) * L;
-      store(dst + (2 * p * K + k * NV + v) * L, src && c < n ? load_lanes<T>(at(src, d, c), d, n - c) : Vec<T>{});
-    }
+class RowPacker {
+ public:
+  RowPacker(T* dst, int64_t K, DType d, int64_t n, int64_t first, int64_t last)
+      : dst_(dst), K_(K), d_(d), n_(n), first_(first), last_(last) {}
+  FASTRNN_INLINE void add(const void* row) {
+    if constexpr (!kPairs) return put(row, nullptr);
+    if (odd_) put(held_, row);
+    held_ = row, odd_ = !odd_;
   }
-}
+  void finish() {
+    if (odd_) put(held_, nullptr);
+  }
+
+ private:
+  FASTRNN_INLINE void put(const void* a, const void* b) {
+    constexpr int L = kLanes<T>;
+    for (int64_t p = first_; p < last_; ++p) {
+      const int NV = panel_vectors<T>(n_, p);
+      for (int v = 0; v < NV; ++v) {
+        const int64_t c = (2 * p + v) * L;
+        Vec<T> word{};
+        if ((a || b) && c < n_)
+          word = load_column_words<T>(a ? at(a, d_, c) : nullptr, b ? at(b, d_, c) : nullptr, d_, n_ - c);
+        store(dst_ + (2 * p * K_ + k_ * NV + v) * L, word);
+      }
+    }
+    ++k_;
+  }
+  T* dst_;     // [panel][K words][2L]
+  int64_t K_;  // words
+  DType d_;
+  int64_t n_, first_, last_, k_ = 0;
+  const void* held_ = nullptr;
+  bool odd_ = false;
+};
 
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn

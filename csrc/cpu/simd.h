@@ -28,6 +28,11 @@
 #define FASTRNN_MASKS  // a part of a vector is loaded and stored by mask
 #endif
 
+// A unit compiled with -DFASTRNN_PAIRS multiplies bf16 numbers two at a time: see 'operands' below.
+#if defined(FASTRNN_PAIRS) && defined(__AVX512BF16__) && FASTRNN_VECTOR_BYTES == 64
+#define FASTRNN_DOTS
+#endif
+
 #define FASTRNN_INLINE inline __attribute__((always_inline))
 #define FASTRNN_NOINLINE __attribute__((noinline))
 #if defined(__clang__)
@@ -88,31 +93,37 @@ FASTRNN_INLINE To bit_cast(From x) {
 }
 
 // ---- storage types: bf16 and fp16 are kept in memory only; arithmetic is fp32 --------------------------------------
-FASTRNN_INLINE float from_bf16(uint16_t h) { return bit_cast<float>(uint32_t(h) << 16); }
-
-FASTRNN_INLINE uint16_t to_bf16(float f) {  // to nearest, ties to even
-  const uint32_t u = bit_cast<uint32_t>(f);
-  const uint32_t rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-  return uint16_t(f != f ? 0x7fc0u | (u >> 16) : rounded);
+// Written for a scalar or a whole vector: F is float or Vec<float>, U the unsigned integers of that size, whose low halves
+// hold the 16 bits.
+template <class F, class U>
+FASTRNN_INLINE F from_bf16(U h) {
+  return bit_cast<F>(h << 16);
 }
 
-FASTRNN_INLINE float from_f16(uint16_t h) {
-  const uint32_t magnitude = uint32_t(h & 0x7fffu) << 13;
+template <class F, class U>
+FASTRNN_INLINE U to_bf16(F f) {  // to nearest, ties to even
+  const U u = bit_cast<U>(f), rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  return f != f ? ((u >> 16) | 0x7fc0u) : rounded;
+}
+
+template <class F, class U>
+FASTRNN_INLINE F from_f16(U h) {
+  const U magnitude = (h & 0x7fffu) << 13, special = magnitude | 0x7f800000u;
   // rebias the exponent by a multiplication, which also normalises fp16's subnormals
-  const float scaled = bit_cast<float>(magnitude) * bit_cast<float>(uint32_t(0x77800000u));
-  const uint32_t finite = bit_cast<uint32_t>(scaled), special = magnitude | 0x7f800000u;
-  return bit_cast<float>(((h & 0x7c00u) == 0x7c00u ? special : finite) | (uint32_t(h & 0x8000u) << 16));
+  const U finite = bit_cast<U>(bit_cast<F>(magnitude) * bit_cast<float>(uint32_t(0x77800000u)));
+  return bit_cast<F>(((h & 0x7c00u) == 0x7c00u ? special : finite) | ((h & 0x8000u) << 16));
 }
 
-FASTRNN_INLINE uint16_t to_f16(float f) {  // to nearest, ties to even
-  const uint32_t u = bit_cast<uint32_t>(f), sign = (u >> 16) & 0x8000u, a = u & 0x7fffffffu;
-  const uint32_t normal = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13;
+template <class F, class U>
+FASTRNN_INLINE U to_f16(F f) {  // to nearest, ties to even
+  const U u = bit_cast<U>(f), sign = (u >> 16) & 0x8000u, a = u & 0x7fffffffu;
+  const U normal = (a - 0x38000000u + 0xfffu + ((a >> 13) & 1u)) >> 13;
   // below 2^-14 the result is subnormal: adding 0.5 aligns the bits and rounds in one step
-  const uint32_t subnormal = bit_cast<uint32_t>(bit_cast<float>(a) + 0.5f) - 0x3f000000u;
-  uint32_t r = a < 0x38800000u ? subnormal : normal;
-  r = a >= 0x477ff000u ? 0x7c00u : r;                        // rounds past 65504: infinity
-  r = a > 0x7f800000u ? 0x7e00u | ((a >> 13) & 0x3ffu) : r;  // NaN
-  return uint16_t(r | sign);
+  const U subnormal = bit_cast<U>(bit_cast<F>(a) + 0.5f) - 0x3f000000u, infinity = (a & 0u) | 0x7c00u;
+  U r = a < 0x38800000u ? subnormal : normal;
+  r = a >= 0x477ff000u ? infinity : r;                         // rounds past 65504
+  r = a > 0x7f800000u ? (((a >> 13) & 0x3ffu) | 0x7e00u) : r;  // NaN
+  return r | sign;
 }
 
 // The storage type whose values are the arithmetic type itself: no conversion.
@@ -123,34 +134,6 @@ FASTRNN_INLINE const void* at(const void* base, DType d, int64_t i) {
   return static_cast<const char*>(base) + i * size_of(d);
 }
 FASTRNN_INLINE void* at(void* base, DType d, int64_t i) { return static_cast<char*>(base) + i * size_of(d); }
-
-// dst[0..n) = src[0..n), from storage type d
-template <class T>
-inline void load_row(T* dst, const void* src, DType d, int64_t n) {
-  if (d == kNative<T>) {
-    std::memcpy(dst, src, size_t(n) * sizeof(T));
-  } else {
-    const uint16_t* s = static_cast<const uint16_t*>(src);
-    if (d == DType::bf16)
-      for (int64_t i = 0; i < n; ++i) dst[i] = T(from_bf16(s[i]));
-    else
-      for (int64_t i = 0; i < n; ++i) dst[i] = T(from_f16(s[i]));
-  }
-}
-
-// dst[0..n) = src[0..n), to storage type d
-template <class T>
-inline void store_row(void* dst, const T* src, DType d, int64_t n) {
-  if (d == kNative<T>) {
-    std::memcpy(dst, src, size_t(n) * sizeof(T));
-  } else {
-    uint16_t* s = static_cast<uint16_t*>(dst);
-    if (d == DType::bf16)
-      for (int64_t i = 0; i < n; ++i) s[i] = to_bf16(float(src[i]));
-    else
-      for (int64_t i = 0; i < n; ++i) s[i] = to_f16(float(src[i]));
-  }
-}
 
 // The first n < kLanes<T> lanes of a vector; load_part makes the others zero, store_part leaves their memory alone.
 template <class T>
@@ -178,26 +161,156 @@ FASTRNN_INLINE void store_part(T* p, Vec<T> v, int64_t n) {
 #endif
 }
 
+// The same for 16-bit values, which stand in the low halves of a vector of 32-bit lanes; n may be the vector's or more.
+using Lanes32 = Simd<float>::U;
+typedef uint16_t Lanes16 __attribute__((vector_size(FASTRNN_VECTOR_BYTES / 2)));
+FASTRNN_INLINE Lanes32 load_halves(const void* src, int64_t n) {
+  constexpr int L = kLanes<float>;
+#if defined(FASTRNN_MASKS)
+  if (n >= L) return Lanes32(_mm512_maskz_cvtepu16_epi32(0xffff, _mm256_loadu_si256(static_cast<const __m256i*>(src))));
+  return Lanes32(_mm512_maskz_cvtepu16_epi32(0xffff, _mm256_maskz_loadu_epi16(__mmask16((1u << n) - 1), src)));
+#else
+  Lanes16 halves{};
+  n < L ? std::memcpy(&halves, src, size_t(n) * 2) : std::memcpy(&halves, src, sizeof halves);
+  return __builtin_convertvector(halves, Lanes32);
+#endif
+}
+FASTRNN_INLINE void store_halves(void* dst, Lanes32 v, int64_t n) {
+  constexpr int L = kLanes<float>;
+#if defined(FASTRNN_MASKS)
+  const __m256i halves = _mm512_maskz_cvtepi32_epi16(0xffff, __m512i(v));
+  if (n >= L) return _mm256_storeu_si256(static_cast<__m256i*>(dst), halves);
+  _mm256_mask_storeu_epi16(dst, __mmask16((1u << n) - 1), halves);
+#else
+  const Lanes16 halves = __builtin_convertvector(v, Lanes16);
+  n < L ? std::memcpy(dst, &halves, size_t(n) * 2) : std::memcpy(dst, &halves, sizeof halves);
+#endif
+}
+
 // One vector in storage type d of which the first n lanes are in memory; the others are zero / stay unwritten.
 template <class T>
 FASTRNN_INLINE Vec<T> load_lanes(const void* src, DType d, int64_t n) {
-  if (d == kNative<T>) {
-    const T* p = static_cast<const T*>(src);
-    return n >= kLanes<T> ? load(p) : load_part(p, n);
-  }
-  T lanes[kLanes<T>] = {};
-  load_row(lanes, src, d, n < kLanes<T> ? n : kLanes<T>);
-  return load(lanes);
+  if constexpr (sizeof(T) == 4)
+    if (d != DType::f32) {
+      const Lanes32 halves = load_halves(src, n);
+      return d == DType::bf16 ? from_bf16<Vec<T>>(halves) : from_f16<Vec<T>>(halves);
+    }
+  const T* p = static_cast<const T*>(src);
+  return n >= kLanes<T> ? load(p) : load_part(p, n);
 }
 template <class T>
 FASTRNN_INLINE void store_lanes(void* dst, Vec<T> v, DType d, int64_t n) {
+  if constexpr (sizeof(T) == 4)
+    if (d != DType::f32)
+      return store_halves(dst, d == DType::bf16 ? to_bf16<Vec<T>, Lanes32>(v) : to_f16<Vec<T>, Lanes32>(v), n);
+  T* p = static_cast<T*>(dst);
+  return n >= kLanes<T> ? store(p, v) : store_part(p, v, n);
+}
+
+// dst[0..n) = src[0..n), from storage type d
+template <class T>
+inline void load_row(T* dst, const void* src, DType d, int64_t n) {
   if (d == kNative<T>) {
-    T* p = static_cast<T*>(dst);
-    return n >= kLanes<T> ? store(p, v) : store_part(p, v, n);
+    std::memcpy(dst, src, size_t(n) * sizeof(T));
+    return;
   }
-  T lanes[kLanes<T>];
-  store(lanes, v);
-  store_row(dst, lanes, d, n < kLanes<T> ? n : kLanes<T>);
+  for (int64_t i = 0; i < n; i += kLanes<T>)
+    store_lanes<T>(dst + i, load_lanes<T>(at(src, d, i), d, n - i), kNative<T>, n - i);
+}
+
+// dst[0..n) = src[0..n), to storage type d
+template <class T>
+inline void store_row(void* dst, const T* src, DType d, int64_t n) {
+  if (d == kNative<T>) {
+    std::memcpy(dst, src, size_t(n) * sizeof(T));
+    return;
+  }
+  for (int64_t i = 0; i < n; i += kLanes<T>)
+    store_lanes<T>(at(dst, d, i), load_lanes<T>(src + i, kNative<T>, n - i), d, n - i);
+}
+
+// ---- operands --------------------------------------------------------------------------------------------------------
+// What products read: words of 32 bits (64 in fp64) in arrays of T. A word is one number or, in a unit for bf16 data, two
+// neighbours of a row, or of a column where the product sums over rows: bf16 in both cases, the first in the low half. Sums
+// are fp32 either way. A pair at the end of an odd row has a zero in its high half.
+#if defined(FASTRNN_PAIRS)
+constexpr bool kPairs = true;
+#else
+constexpr bool kPairs = false;
+#endif
+template <class T>
+constexpr DType kOperand = kPairs ? DType::bf16 : kNative<T>;
+constexpr int64_t words(int64_t values) { return kPairs ? (values + 1) / 2 : values; }
+
+// The next kLanes<T> words of a row in storage type d (with pairs: bf16) of which n values are left.
+template <class T>
+FASTRNN_INLINE Vec<T> load_words(const void* src, DType d, int64_t n) {
+  if constexpr (!kPairs) {
+    return load_lanes<T>(src, d, n);
+  } else {
+    (void)d;
+    Vec<T> v{};
+    if (n >= 2 * kLanes<T>) {
+      std::memcpy(&v, src, sizeof v);
+      return v;
+    }
+#if defined(FASTRNN_MASKS)
+    return Vec<T>(_mm512_castsi512_ps(_mm512_maskz_loadu_epi16(__mmask32((uint64_t(1) << n) - 1), src)));
+#else
+    std::memcpy(&v, src, size_t(n) * 2);
+    return v;
+#endif
+  }
+}
+
+// dst[0 .. words(n)) = a row of n values
+template <class T>
+inline void load_operand_row(T* dst, const void* src, DType d, int64_t n) {
+  if constexpr (!kPairs) {
+    load_row(dst, src, d, n);
+  } else {
+    if (n % 2) dst[n / 2] = T(0);
+    std::memcpy(dst, src, size_t(n) * 2);
+  }
+}
+
+// Lane l is the word of values a[l] and b[l], one above the other in two rows of which n are there; b may be null: zeros.
+// Without pairs it is a[l] alone.
+template <class T>
+FASTRNN_INLINE Vec<T> load_column_words(const void* a, const void* b, DType d, int64_t n) {
+  if constexpr (!kPairs) {
+    return load_lanes<T>(a, d, n);
+  } else {
+    const Lanes32 zeros{};
+    return bit_cast<Vec<T>>((a ? load_halves(a, n) : zeros) | (b ? load_halves(b, n) : zeros) << 16);
+  }
+}
+
+template <class T>
+FASTRNN_INLINE Vec<T> broadcast_word(const T* p) {
+  if constexpr (!kPairs) {
+    return broadcast(*p);
+  } else {
+    uint32_t bits;
+    std::memcpy(&bits, p, sizeof bits);  // a row of pairs may begin at any 16-bit value
+    return bit_cast<Vec<T>>(bits + Lanes32{});
+  }
+}
+
+// sum + a b, with pairs sum + a_low b_low + a_high b_high
+template <class T>
+FASTRNN_INLINE Vec<T> multiply_add(Vec<T> sum, Vec<T> a, Vec<T> b) {
+  if constexpr (!kPairs) {
+    return sum + a * b;
+  } else {
+#if defined(FASTRNN_DOTS)
+    return Vec<T>(_mm512_dpbf16_ps(__m512(sum), bit_cast<__m512bh>(a), bit_cast<__m512bh>(b)));
+#else
+    const Lanes32 x = bit_cast<Lanes32>(a), y = bit_cast<Lanes32>(b);
+    sum += bit_cast<Vec<T>>(x << 16) * bit_cast<Vec<T>>(y << 16);
+    return sum + bit_cast<Vec<T>>(x & 0xffff0000u) * bit_cast<Vec<T>>(y & 0xffff0000u);
+#endif
+  }
 }
 
 // The smaller / larger of x and a bound; a NaN in x stays. (The vector form of x < b ? x : b costs a mask more.)
@@ -236,10 +349,7 @@ template <class T>
 constexpr int64_t spread_stride(int64_t columns) {
   return ((columns * int64_t(sizeof(T)) + 63) / 64 | 1) * 64 / int64_t(sizeof(T));
 }
-template <class T>
-constexpr bool collides(int64_t stride) {
-  return stride * int64_t(sizeof(T)) % 2048 == 0;
-}
+inline bool collides(DType d, int64_t stride) { return stride * size_of(d) % 2048 == 0; }
 
 }  // namespace FASTRNN_ISA
 }  // namespace fastrnn

@@ -2,7 +2,7 @@
 //
 //   out[r][j] = init[r][j] + sum_k a[r * row_stride + k * k_stride] * panel[k][j],   r < rows, j < NV vectors
 //
-// A panel is NV vectors wide and contiguous over k; a is read by broadcast. NV is the number of gates for a cell's
+// A panel is NV vectors wide and contiguous over k; a is read by broadcast. K, strides and panels count words (simd.h). NV is the number of gates for a cell's
 // panels (all gates of a unit block side by side) and 2 elsewhere.
 #pragma once
 #include "pack.h"
@@ -23,16 +23,16 @@ template <class T, int NV, int MR>
 FASTRNN_INLINE void rank_one(Vec<T> (&acc)[MR][NV], const T* low, const T* high, int64_t row_stride, const T* panel) {
   using V = Vec<T>;
   constexpr int L = kLanes<T>;
-  const auto a = [&](int r) { return r < kHalf ? low[r * row_stride] : high[(r - kHalf) * row_stride]; };
+  const auto a = [&](int r) { return r < kHalf ? low + r * row_stride : high + (r - kHalf) * row_stride; };
   if constexpr (MR < NV) {
     V x[MR];
     FASTRNN_UNROLL
-    for (int r = 0; r < MR; ++r) x[r] = broadcast(a(r));
+    for (int r = 0; r < MR; ++r) x[r] = broadcast_word(a(r));
     FASTRNN_UNROLL
     for (int j = 0; j < NV; ++j) {
       const V p = load(panel + j * L);
       FASTRNN_UNROLL
-      for (int r = 0; r < MR; ++r) acc[r][j] += x[r] * p;
+      for (int r = 0; r < MR; ++r) acc[r][j] = multiply_add<T>(acc[r][j], x[r], p);
     }
   } else {
     V p[NV];
@@ -40,9 +40,9 @@ FASTRNN_INLINE void rank_one(Vec<T> (&acc)[MR][NV], const T* low, const T* high,
     for (int j = 0; j < NV; ++j) p[j] = load(panel + j * L);
     FASTRNN_UNROLL
     for (int r = 0; r < MR; ++r) {
-      const V x = broadcast(a(r));
+      const V x = broadcast_word(a(r));
       FASTRNN_UNROLL
-      for (int j = 0; j < NV; ++j) acc[r][j] += x * p[j];
+      for (int j = 0; j < NV; ++j) acc[r][j] = multiply_add<T>(acc[r][j], x, p[j]);
     }
   }
 }
@@ -139,29 +139,30 @@ inline void plain_product(int64_t rows, int64_t K, const T* a, int64_t row_strid
 // the weights would cost more than to multiply by them. gate_stride: rows of w from one vector of the panel to the next;
 // n: how many lanes of a vector are there; the others become bias alone, and w is not read for them.
 template <class T, int NV>
-inline void unpacked_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* w, int64_t gate_stride,
-                             const int64_t (&n)[NV], const T* bias, T* out) {
+inline void unpacked_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const void* w,
+                             int64_t gate_stride, const int64_t (&n)[NV], const T* bias, T* out) {
   using V = Vec<T>;
-  constexpr int L = kLanes<T>;
+  constexpr int L = kLanes<T>, values = kPairs ? 2 * L : L;  // K counts values here
   for (int j = 0; j < NV; ++j) {
     if (n[j] <= 0) {
       for (int64_t r = 0; r < rows; ++r) store(out + (r * NV + j) * L, load(bias + j * L));
       continue;
     }
-    const T* lanes[L];  // rows of w; a lane that is not there reads the first one, and is masked below
-    for (int l = 0; l < L; ++l) lanes[l] = w + (j * gate_stride + (l < n[j] ? l : 0)) * K;
+    const void* lanes[L];  // rows of w; a lane that is not there reads the first one, and is masked below
+    for (int l = 0; l < L; ++l) lanes[l] = at(w, kOperand<T>, (j * gate_stride + (l < n[j] ? l : 0)) * K);
     for (int64_t r = 0; r < rows; ++r) {
       const T* x = a + r * row_stride;
       V sums[L] = {};
-      int64_t k = 0;
-      for (; k + L <= K; k += L) {
-        const V xk = load(x + k);
+      const auto add = [&](int64_t k, int64_t left) __attribute__((always_inline)) {
+        const V xk = load_words<T>(at(x, kOperand<T>, k), kOperand<T>, left);
         FASTRNN_UNROLL
-        for (int l = 0; l < L; ++l) sums[l] += xk * load(lanes[l] + k);
-      }
+        for (int l = 0; l < L; ++l)
+          sums[l] = multiply_add<T>(sums[l], xk, load_words<T>(at(lanes[l], kOperand<T>, k), kOperand<T>, left));
+      };
+      int64_t k = 0;
+      for (; k + values <= K; k += values) add(k, values);
+      if (k < K) add(k, K - k);
       V sum = add_across<T>(sums);
-      for (; k < K; ++k)
-        for (int l = 0; l < L; ++l) sum[l] += x[k] * lanes[l][k];
       for (int64_t l = n[j]; l < L; ++l) sum[l] = 0;
       store(out + (r * NV + j) * L, sum + load(bias + j * L));
     }

@@ -6,23 +6,30 @@
 namespace fastrnn {
 inline namespace FASTRNN_ISA {
 
-// The left operand of an outer product: some columns of a matrix of row gradients, copied as (rows, pitch) so that a tile
+// The left operand of an outer product: some columns of a matrix of row gradients, copied as (words, pitch) so that a tile
 // reads them one after the other.
 template <class T>
 struct Columns {
   static constexpr int64_t kMost = kTileRows<2>, kPitch = (kMost + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
   T* data;
-  int64_t rows, count;
+  int64_t depth, count;  // words of the rows; columns
 
-  // columns [first, first + count) of src (rows, stride); whole vectors are read
+  // columns [first, first + count) of src (rows, stride words); whole vectors are read
   Columns(T* memory, const T* src, int64_t stride, int64_t rows, int64_t first, int64_t count)
-      : data(memory), rows(rows), count(count) {
-    for (int64_t k = 0; k < rows; ++k)
-      for (int64_t v = 0; v < kPitch; v += kLanes<T>) store(data + k * kPitch + v, load(src + k * stride + first + v));
+      : data(memory), depth(words(rows)), count(count) {
+    constexpr int64_t per_word = kPairs ? 2 : 1;
+    for (int64_t k = 0; k < depth; ++k) {
+      const T* row = src + k * per_word * stride;
+      const bool pair = kPairs && 2 * k + 1 < rows;
+      for (int64_t v = 0; v < kPitch; v += kLanes<T>)
+        store(data + k * kPitch + v,
+              load_column_words<T>(at(row, kOperand<T>, first + v),
+                                   pair ? at(row + stride, kOperand<T>, first + v) : nullptr, kOperand<T>, kLanes<T>));
+    }
   }
 };
 
-// c (a.count, n) [+]= a^T * panels, rows of c at ldc; panels [panel of n][rows][2L] (pack.h). Sums run over slices of the
+// c (a.count, n) [+]= a^T * panels, rows of c at ldc; panels [panel of n][words][2L] (pack.h). Sums run over slices of the
 // rows, so that they round less.
 template <class T, int NV>
 inline void add_outer_panel(const Columns<T>& a, const T* panel, int64_t n, T* c, int64_t ldc, bool accumulate) {
@@ -32,8 +39,8 @@ inline void add_outer_panel(const Columns<T>& a, const T* panel, int64_t n, T* c
   T* const sum = whole ? c : edge;
   const int64_t stride = whole ? ldc : width;
   bool add = accumulate && whole;
-  for (int64_t k = 0, depth; k < a.rows; k += depth, add = true) {
-    depth = a.rows - k <= slice + slice / 2 ? a.rows - k : slice;
+  for (int64_t k = 0, depth; k < a.depth; k += depth, add = true) {
+    depth = a.depth - k <= slice + slice / 2 ? a.depth - k : slice;
     for (int64_t r = 0; r < a.count; r += kTileRows<NV>)
       tile<T, NV>(int(std::min<int64_t>(kTileRows<NV>, a.count - r)), depth, a.data + k * pitch + r, 1, pitch,
                   panel + k * width, add ? sum + r * stride : nullptr, stride, sum + r * stride, stride);
@@ -47,7 +54,7 @@ template <class T>
 inline void add_outer(const Columns<T>& a, const T* operand, int64_t n, T* c, bool accumulate) {
   constexpr int64_t W2 = 2 * kLanes<T>;
   for (int64_t p = 0; p < panels<T>(n); ++p) {
-    const T* panel = operand + p * a.rows * W2;
+    const T* panel = operand + p * a.depth * W2;
     if (panel_vectors<T>(n, p) == 1)
       add_outer_panel<T, 1>(a, panel, n - p * W2, c + p * W2, n, accumulate);
     else
@@ -73,18 +80,18 @@ class WeightGrads {
         chunk_(chunk),
         steps_(steps),
         native_(l_.dtype == kNative<T>) {
-    columns_ = ws.take<T>(threads * chunk * Columns<T>::kPitch);
-    if (f.dx) w_ih_ = ws.take<T>(panels<T>(l_.I) * G * l_.H * W2);
+    columns_ = ws.take<T>(threads * words(chunk) * Columns<T>::kPitch);
+    if (f.dx) w_ih_ = ws.take<T>(panels<T>(l_.I) * words(G * l_.H) * W2);
     if (f.dw_ih) {
-      x_ = ws.take<T>(panels<T>(l_.I) * chunk * W2);
+      x_ = ws.take<T>(panels<T>(l_.I) * words(chunk) * W2);
       dw_ih_ = native_ ? static_cast<T*>(f.dw_ih) : ws.take<T>(G * l_.H * l_.I);
     }
     if (f.dw_hh) {
-      h_ = ws.take<T>(panels<T>(R_) * chunk * W2);
+      h_ = ws.take<T>(panels<T>(R_) * words(chunk) * W2);
       dw_hh_ = native_ ? static_cast<T*>(f.dw_hh) : ws.take<T>(G * l_.H * R_);
     }
     if (f.dw_hr) {
-      m_ = ws.take<T>(panels<T>(l_.H) * chunk * W2);
+      m_ = ws.take<T>(panels<T>(l_.H) * words(chunk) * W2);
       dw_hr_ = native_ ? static_cast<T*>(f.dw_hr) : ws.take<T>(l_.P * l_.H);
     }
     if (f.db_ih || f.db_hh) db_ = ws.take<T>(GC * l_.H);
@@ -94,10 +101,12 @@ class WeightGrads {
     int64_t a, b;
     if (w_ih_) {
       m.share(panels<T>(l_.I), 1, a, b);
+      RowPacker<T> w_ih(w_ih_, words(G * l_.H), l_.dtype, l_.I, a, b);
       for (int64_t k = 0; k < G * l_.H; ++k) {
         const int64_t row = Cell::gate_of_x(int(k / l_.H)) * l_.H + k % l_.H;
-        pack_row(w_ih_, G * l_.H, k, at(f_.w.w_ih, l_.dtype, row * l_.I), l_.dtype, l_.I, a, b);
+        w_ih.add(at(f_.w.w_ih, l_.dtype, row * l_.I));
       }
+      w_ih.finish();
     }
     if (db_) {
       m.share(GC * l_.H, 1, a, b);
@@ -105,7 +114,7 @@ class WeightGrads {
     }
   }
 
-  // dg (rows, GC*H), dh (rows, P), hidden (rows, H) of the chunk. All members call it together; dg may be overwritten
+  // dg (rows, GC*H), dh (rows, P), hidden (rows, H) of the chunk, in the operands' type. All members call it together; dg may be overwritten
   // after it returns.
   void add(const Member& m, const Chunk& c, const T* dg, const T* dh, const T* hidden, T* scratch) const {
     const bool accumulate = l_.reverse ? c.first != 0 : c.last != l_.T;  // false for the first chunk to be added
@@ -118,7 +127,7 @@ class WeightGrads {
         const int64_t x_gate = j - Cell::kGradX, h_gate = j - Cell::kGradH;
         const bool of_x = x_ && x_gate >= 0 && x_gate < G, of_h = h_ && h_gate >= 0 && h_gate < G;
         if (!of_x && !of_h) continue;
-        tiles(m, c, dg + j * l_.H, stride_, l_.H, [&](const Columns<T>& a, int64_t unit) {
+        tiles(m, c, dg, stride_, j * l_.H, l_.H, [&](const Columns<T>& a, int64_t unit) {
           if (of_x) {
             const int64_t row = Cell::gate_of_x(int(x_gate)) * l_.H + unit;
             add_outer(a, x_, l_.I, dw_ih_ + row * l_.I, accumulate);
@@ -130,7 +139,7 @@ class WeightGrads {
         });
       }
     if (dw_hr_)
-      tiles(m, c, dh, dh_stride_, l_.P,
+      tiles(m, c, dh, dh_stride_, 0, l_.P,
             [&](const Columns<T>& a, int64_t row) { add_outer(a, m_, l_.H, dw_hr_ + row * l_.H, accumulate); });
     m.sync();
   }
@@ -152,17 +161,18 @@ class WeightGrads {
   }
 
  private:
-  // body(columns, first) for this member's share of the n columns of src, tile by tile
+  // body(columns, first) for this member's share of the n columns of src from `from` on, tile by tile
   template <class Body>
-  void tiles(const Member& m, const Chunk& c, const T* src, int64_t stride, int64_t n, Body&& body) const {
+  void tiles(const Member& m, const Chunk& c, const T* src, int64_t stride, int64_t from, int64_t n,
+             Body&& body) const {
     constexpr int64_t most = Columns<T>::kMost;
     int64_t a, b;
     m.share(n, most, a, b);
-    T* memory = columns_ + m.id * chunk_ * Columns<T>::kPitch;
+    T* memory = columns_ + m.id * words(chunk_) * Columns<T>::kPitch;
     const int64_t count = (b - a + most - 1) / most;
     for (int64_t i = 0; i < count; ++i) {
       const int64_t first = a + (b - a) * i / count, last = a + (b - a) * (i + 1) / count;
-      body(Columns<T>(memory, src, stride, c.rows, first, last - first), first);
+      body(Columns<T>(memory, src, stride, c.rows, from + first, last - first), first);
     }
   }
 
@@ -181,15 +191,18 @@ class WeightGrads {
     }
     if (m_) {
       m.share(panels<T>(l_.H), 1, a, b);
-      for (int64_t k = 0; k < c.rows; ++k) pack_row(m_, c.rows, k, hidden + k * l_.H, kNative<T>, l_.H, a, b);
+      RowPacker<T> packer(m_, words(c.rows), kOperand<T>, l_.H, a, b);
+      for (int64_t k = 0; k < c.rows; ++k) packer.add(at(hidden, kOperand<T>, k * l_.H));
+      packer.finish();
     }
   }
 
   template <class Row>
   void pack_rows(T* dst, const Chunk& c, int64_t columns, int64_t a, int64_t b, Row&& row) const {
-    int64_t k = 0;
+    RowPacker<T> packer(dst, words(c.rows), l_.dtype, columns, a, b);
     for (int64_t t = c.first; t < c.last; ++t)
-      for (int64_t r = 0; r < steps_.batch(t); ++r, ++k) pack_row(dst, c.rows, k, row(t, r), l_.dtype, columns, a, b);
+      for (int64_t r = 0; r < steps_.batch(t); ++r) packer.add(row(t, r));
+    packer.finish();
   }
 
   // dx's rows lie at one distance: it is allocated for this.
@@ -197,15 +210,16 @@ class WeightGrads {
     int64_t a, b;
     m.share(c.rows, 1, a, b);
     if (a == b) return;
-    const T* left = dg + a * stride_ + Cell::kGradX * l_.H;
+    static_assert(Cell::kGradX == 0, "the gradients through x stand first in a row of dg");
+    const T* left = dg + a * stride_;
     void* out = at(f_.dx, l_.dtype, (c.begin + a) * l_.I);
     for (int64_t p = 0; p < panels<T>(l_.I); ++p) {
       const int64_t n = std::min(l_.I - p * W2, panel_vectors<T>(l_.I, p) * int64_t(L));
       if (native_ && n % L == 0) {
-        plain_product(b - a, G * l_.H, left, stride_, w_ih_, l_.I, p, static_cast<T*>(out) + p * W2, l_.I);
+        plain_product(b - a, words(G * l_.H), left, stride_, w_ih_, l_.I, p, static_cast<T*>(out) + p * W2, l_.I);
         continue;
       }
-      plain_product(b - a, G * l_.H, left, stride_, w_ih_, l_.I, p, scratch, W2);
+      plain_product(b - a, words(G * l_.H), left, stride_, w_ih_, l_.I, p, scratch, W2);
       for (int64_t k = 0; k < b - a; ++k)
         store_row(at(out, l_.dtype, k * l_.I + p * W2), scratch + k * W2, l_.dtype, n);
     }
@@ -221,7 +235,8 @@ class WeightGrads {
       for (int64_t k0 = 0; k0 < rows; k0 += 16) {
         V part[2] = {};
         for (int64_t k = k0; k < std::min(rows, k0 + 16); ++k)
-          for (int v = 0; v < 2; ++v) part[v] += load(dg + k * stride_ + j + v * L);
+          for (int v = 0; v < 2; ++v)
+            part[v] += load_lanes<T>(at(dg + k * stride_, kOperand<T>, j + v * L), kOperand<T>, L);
         for (int v = 0; v < 2; ++v) sum[v] += part[v];
       }
       for (int64_t l = 0; l < n; ++l) db_[j + l] += sum[l / L][l % L];
@@ -240,9 +255,9 @@ class WeightGrads {
   const int64_t R_, stride_, dh_stride_, chunk_;
   const Steps& steps_;
   const bool native_;
-  T* columns_;                                    // a thread's (chunk rows, kPitch)
-  T* w_ih_ = nullptr;                             // [panel of I][G*H][2L], for dx
-  T *x_ = nullptr, *h_ = nullptr, *m_ = nullptr;  // [panel][chunk rows][2L]: x, h_{t-1}, h before projection
+  T* columns_;                                    // a thread's (words of chunk rows, kPitch)
+  T* w_ih_ = nullptr;                             // [panel of I][words of G*H][2L], for dx
+  T *x_ = nullptr, *h_ = nullptr, *m_ = nullptr;  // [panel][words of chunk rows][2L]: x, h_{t-1}, h before projection
   T *dw_ih_ = nullptr, *dw_hh_ = nullptr, *dw_hr_ = nullptr;  // as the weights
   T* db_ = nullptr;                                           // (GC*H)
 };

@@ -159,10 +159,10 @@ inline float to_tf32(float v) {
 inline float as_float(uint32_t v) { return bit_cast<float>(v); }
 
 inline void mma_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  emulated::mma<uint16_t, 16>(c, a, b0, b1, [](uint16_t v) { return from_bf16(v); });
+  emulated::mma<uint16_t, 16>(c, a, b0, b1, [](uint16_t v) { return from_bf16<float>(uint32_t(v)); });
 }
 inline void mma_f16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  emulated::mma<uint16_t, 16>(c, a, b0, b1, [](uint16_t v) { return from_f16(v); });
+  emulated::mma<uint16_t, 16>(c, a, b0, b1, [](uint16_t v) { return from_f16<float>(uint32_t(v)); });
 }
 inline void mma_tf32(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   emulated::mma<float, 8>(c, a, b0, b1, [](float v) { return to_tf32(v); });

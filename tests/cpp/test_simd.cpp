@@ -40,6 +40,16 @@ void check_functions() {
   }
 }
 
+// Conversions are written for vectors; each is tried on its lanes.
+template <Vec<float> (*From)(Lanes32)>
+float one_from(uint16_t h) {
+  return From(uint32_t(h) + Lanes32{})[kLanes<float> - 1];
+}
+template <Lanes32 (*To)(Vec<float>)>
+uint16_t one_to(float f) {
+  return uint16_t(To(broadcast(f))[0]);
+}
+
 // Every 16-bit value survives; a value between two neighbours goes to the nearer, a tie to the even one.
 template <class From, class To>
 void check_storage(From from, To to, uint16_t infinity, const char* name) {
@@ -119,8 +129,11 @@ void check_product() {
 
 int main() {
   check_functions();
-  check_storage(from_bf16, to_bf16, 0x7f80, "bf16");
-  check_storage(from_f16, to_f16, 0x7c00, "fp16");
+  using V = Vec<float>;
+  check_storage(one_from<from_bf16<V, Lanes32>>, one_to<to_bf16<V, Lanes32>>, 0x7f80, "bf16");
+  check_storage(one_from<from_f16<V, Lanes32>>, one_to<to_f16<V, Lanes32>>, 0x7c00, "fp16");
+  check_storage([](uint16_t h) { return from_bf16<float>(uint32_t(h)); },
+                [](float f) { return uint16_t(to_bf16<float, uint32_t>(f)); }, 0x7f80, "bf16 scalar");
   check_pack<float>();
   check_pack<double>();
   check_parts<float>();

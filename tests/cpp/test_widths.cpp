@@ -1,7 +1,9 @@
 // The whole layer with the widest vectors, which few machines have, against the narrowest: the compiler splits 64-byte
 // vectors into what the processor has, so tiles, packing and tails of the AVX-512 build run anywhere.
-// Linked with layer_f32.cpp and layer_f64.cpp, each compiled as ISA `wide` and as ISA `narrow`.
+// Linked with layer_f32.cpp and layer_f64.cpp, each compiled as ISA `wide` and as ISA `narrow`, and with layer_bf16.cpp as
+// ISA `pairs`: its products of bf16 pairs, here in fp32, against fp32 arithmetic on the same bf16 data.
 #include <cmath>
+#include <cstring>
 #include <random>
 #include <vector>
 
@@ -22,6 +24,7 @@ OpenMP openmp;
   }
 DECLARE(wide)
 DECLARE(narrow)
+DECLARE(pairs)
 }  // namespace fastrnn
 
 using namespace fastrnn;
@@ -32,8 +35,27 @@ struct Shape {
   bool ragged, reverse;
 };
 
-template <class T, bool Wide>
-std::vector<double> run(const Shape& s) {
+// A value in memory: of type T, or bf16.
+struct Bf16 {
+  uint16_t bits;
+  Bf16(double v = 0) {
+    const float f = float(v);
+    uint32_t u;
+    std::memcpy(&u, &f, 4);
+    bits = uint16_t(std::isnan(f) ? 0x7fc0 : (u + 0x7fff + (u >> 16 & 1)) >> 16);
+  }
+  operator double() const {
+    const uint32_t u = uint32_t(bits) << 16;
+    float f;
+    std::memcpy(&f, &u, 4);
+    return f;
+  }
+};
+
+// The layer's results and gradients. A: the arithmetic type, T: what is in memory.
+template <class A, class T>
+std::vector<double> run(const Shape& s, void (*forward)(int, const ForwardArgs&),
+                        void (*backward)(int, const BackwardArgs&), int64_t (*reserve_size)(int, int64_t, int64_t)) {
   std::mt19937 random(3);
   std::normal_distribution<double> normal;
   std::vector<int64_t> sizes;
@@ -53,9 +75,9 @@ std::vector<double> run(const Shape& s) {
        cx = make(s.B * s.H, 1), dy = make(N * R, 1), dh_n = make(s.B * R, 1), dc_n = make(s.B * s.H, 1);
   const double nan = NAN;
   std::vector<T> y(size_t(N * R), T(nan)), h_n(size_t(s.B * R), T(nan)), c_n(size_t(s.B * s.H), T(nan));
-  std::vector<T> reserve(
-      size_t(Wide ? wide::reserve_size<T>(s.cell, N, s.H) : narrow::reserve_size<T>(s.cell, N, s.H)) + 1);
-  const Layer layer{s.T, s.B, s.I, s.H, s.P, sizes.data(), s.reverse, sizeof(T) == 8 ? DType::f64 : DType::f32, 1};
+  std::vector<A> reserve(size_t(reserve_size(s.cell, N, s.H)) + 1);
+  const DType dtype = sizeof(T) == 8 ? DType::f64 : sizeof(T) == 4 ? DType::f32 : DType::bf16;
+  const Layer layer{s.T, s.B, s.I, s.H, s.P, sizes.data(), s.reverse, dtype, 1};
   const Weights w{w_ih.data(), w_hh.data(), b_ih.data(), b_hh.data(), s.P ? w_hr.data() : nullptr};
   const bool lstm = s.gates == 4;
   const ForwardArgs f{layer,
@@ -67,7 +89,7 @@ std::vector<double> run(const Shape& s) {
                       h_n.data(),
                       lstm ? c_n.data() : nullptr,
                       reserve.data()};
-  Wide ? wide::layer_forward<T>(s.cell, f) : narrow::layer_forward<T>(s.cell, f);
+  forward(s.cell, f);
   std::vector<T> dx(x.size(), T(nan)), dhx(hx.size(), T(nan)), dcx(cx.size(), T(nan)), dw_ih(w_ih.size(), T(nan)),
       dw_hh(w_hh.size(), T(nan)), db_ih(b_ih.size(), T(nan)), db_hh(b_hh.size(), T(nan)), dw_hr(w_hr.size(), T(nan));
   const BackwardArgs b{layer,
@@ -88,7 +110,7 @@ std::vector<double> run(const Shape& s) {
                        db_ih.data(),
                        db_hh.data(),
                        s.P ? dw_hr.data() : nullptr};
-  Wide ? wide::layer_backward<T>(s.cell, b) : narrow::layer_backward<T>(s.cell, b);
+  backward(s.cell, b);
   std::vector<double> all;
   for (auto* v : {&y, &h_n, &dx, &dhx, &dw_ih, &dw_hh, &db_ih, &db_hh}) all.insert(all.end(), v->begin(), v->end());
   if (lstm)
@@ -116,10 +138,13 @@ int main() {
         for (Shape s : {Shape{cell, gates[cell], 3, 1, 2, 20, P, false, reverse},
                         Shape{cell, gates[cell], 7, 13, 33, 37, P, true, reverse},
                         Shape{cell, gates[cell], 20, 29, 17, 64, P, true, reverse}}) {
-          const auto exact = run<double, false>(s);
-          compare(run<double, true>(s), exact, 1e-12, s);
-          compare(run<float, true>(s), exact, 2e-5, s);
-          compare(run<float, false>(s), exact, 2e-5, s);
+#define RUN(isa, layout, A, T) run<A, T>(s, isa::layer_forward<A>, isa::layer_backward<A>, layout::reserve_size<A>)
+          const auto exact = RUN(narrow, narrow, double, double);
+          compare(RUN(wide, wide, double, double), exact, 1e-12, s);
+          compare(RUN(wide, wide, float, float), exact, 2e-5, s);
+          compare(RUN(narrow, narrow, float, float), exact, 2e-5, s);
+          const double kink = cell == 1 ? 0.2 : 3e-2;  // an h rounded to ReLU's other side has another gradient
+          compare(RUN(pairs, wide, float, Bf16), RUN(narrow, narrow, float, Bf16), kink, s);
         }
       }
   return report("widths");
