@@ -16,6 +16,7 @@ from torch.autograd import Function, forward_ad
 
 from fastrnn import _native, autograd, ops
 from fastrnn._checks import GATES
+from fastrnn._half import Halves
 
 Check = Callable[..., bool]
 
@@ -29,7 +30,9 @@ _ZEROS = ((0, 0), (0,), ())  # addresses of the states that are not given
 _calls: dict[tuple[Any, ...], "_Call"] = {}
 
 
-def quick(cell: str, x: Any, hx: Any, weights: Sequence[Any], units: int, step: bool = False) -> list[Tensor] | None:
+def quick(
+    cell: str, x: Any, hx: Any, weights: Sequence[Any], units: int, step: bool = False, halves: Halves | None = None
+) -> list[Tensor] | None:
     """One layer, checked and run; None where anything is out of the ordinary.
 
     Args:
@@ -37,6 +40,7 @@ def quick(cell: str, x: Any, hx: Any, weights: Sequence[Any], units: int, step: 
         hx: None, h_0, or for an LSTM the pair h_0, c_0; states of (1, B, H), or (B, H) for a step.
         weights: weight_ih, weight_hh, bias_ih, bias_hh.
         units: H.
+        halves: where a layer without gradients finds its weights rounded to bf16; None: they are used as they are.
 
     Returns: y (T, B, H), h_n and, for an LSTM, c_n, like the states; for a step without y.
     """
@@ -67,7 +71,8 @@ def quick(cell: str, x: Any, hx: Any, weights: Sequence[Any], units: int, step: 
     if call.recording:
         results: list[Tensor] = autograd._apply(_OneLayer, call, x, *weights, *(hx if call.lstm and hx else states))
         return results
-    return call.run(False, x, *weights, *(hx if call.lstm and hx else states))
+    half = halves.packed(cell, weights[0], weights[1]) if halves else None
+    return call.run(half, False, x, *weights, *(hx if call.lstm and hx else states))
 
 
 def _ordinary(cell: str, x: Tensor, states: Sequence[Any], weights: Sequence[Any], units: int, step: bool) -> bool:
@@ -112,7 +117,15 @@ class _Call:
         self.reserve = ops._reserve_spec(cell, x, units)
 
     def run(
-        self, training: bool, x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor, *states: Tensor
+        self,
+        half: Tensor | None,
+        training: bool,
+        x: Tensor,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        b_ih: Tensor,
+        b_hh: Tensor,
+        *states: Tensor,
     ) -> list[Tensor]:
         """y (not of a step), h_n, c_n (of an LSTM) and the reserve (when training)."""
         given = [x.data_ptr(), w_ih.data_ptr(), w_hh.data_ptr(), b_ih.data_ptr(), b_hh.data_ptr()]
@@ -135,6 +148,7 @@ class _Call:
             h_n.data_ptr(),
             results[-2 if training else -1].data_ptr() if self.lstm else 0,
             results[-1].data_ptr() if training else 0,
+            0 if half is None else half.data_ptr(),
         )
         return results
 
@@ -144,7 +158,7 @@ class _OneLayer(Function):
 
     @staticmethod
     def forward(ctx, call, *tensors):
-        *results, reserve = call.run(True, *tensors)
+        *results, reserve = call.run(None, True, *tensors)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors, results[0], reserve)
         ctx.call = call

@@ -47,14 +47,22 @@ def recurrent_layer(
     """
     tensors = (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr)
     batch = x.size(1) if batch_sizes is None else hx.size(0) if hx is not None else int(batch_sizes[0])
-    recording = torch.is_grad_enabled() and True in [t.requires_grad for t in tensors if t is not None]
-    transformed = torch._C._are_functorch_transforms_active()
-    if recording or transformed or forward_ad._current_level >= 0:
-        training = recording or transformed
+    if recording(tensors):
+        # forward mode alone leaves nothing for a backward
+        training = _requires(tensors) or torch._C._are_functorch_transforms_active()
         y, h_n, c_n, _ = _apply(RecurrentLayer, *tensors, batch_sizes, cell, batch, reverse, training)
     else:
         y, h_n, c_n, _ = ops.layer_forward(cell, *tensors, batch_sizes, batch, reverse, False)
     return y, h_n, c_n if cell == "lstm" else None
+
+
+def _requires(tensors: Sequence[Tensor | None]) -> bool:
+    return torch.is_grad_enabled() and True in [t.requires_grad for t in tensors if t is not None]
+
+
+def recording(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether a layer of these tensors is to be differentiated, in any mode."""
+    return _requires(tensors) or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def _reference(cell: str, batch_sizes: Tensor | None, reverse: bool, present: Sequence[bool]) -> Callable:

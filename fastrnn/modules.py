@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn import _checks, autograd
+from fastrnn._half import Halves
 from fastrnn._quick import quick
 from fastrnn._run import run_layers
 
@@ -33,6 +34,7 @@ class _Recurrent(torch.nn.RNNBase):
     """What the three layers share."""
 
     recurrent_layer = staticmethod(autograd.recurrent_layer)  # one layer in one direction; `reference` has its own
+    _halves: Halves | None = None
 
     def __init__(
         self,
@@ -47,6 +49,7 @@ class _Recurrent(torch.nn.RNNBase):
         proj_size: int,
         device: Any,
         dtype: torch.dtype | None,
+        weight_dtype: torch.dtype | None,
     ) -> None:
         _checks.check_layer_arguments(input_size, hidden_size, num_layers, bias, batch_first, dropout, proj_size)
         if dropout > 0 and num_layers == 1:
@@ -59,6 +62,25 @@ class _Recurrent(torch.nn.RNNBase):
         sizes = (input_size, hidden_size, num_layers)
         super().__init__(mode, *sizes, bias, batch_first, 0.0, bidirectional, proj_size, device=device, dtype=dtype)
         self.dropout = float(dropout)
+        self.weight_dtype = weight_dtype
+
+    @property
+    def weight_dtype(self) -> torch.dtype | None:
+        """The dtype that a float32 layer's weight_ih and weight_hh are rounded to on the CPU when no gradients are
+        recorded: torch.bfloat16, or None for their own. Half the memory to read, for batches of few rows and large
+        layers; activations and states stay float32. The rounded weights are made at the first call and kept until the
+        weights change; set this anew after a change through `.data`, which cannot be noticed."""
+        return None if self._halves is None else torch.bfloat16
+
+    @weight_dtype.setter
+    def weight_dtype(self, dtype: torch.dtype | None) -> None:
+        if dtype not in (None, torch.bfloat16):
+            raise ValueError(f"weight_dtype should be torch.bfloat16 or None, got {dtype}")
+        self._halves = None if dtype is None else Halves()
+
+    def extra_repr(self) -> str:
+        rounded = "" if self._halves is None else f", weight_dtype={self.weight_dtype}"
+        return super().extra_repr() + rounded
 
     def flatten_parameters(self) -> None:
         """Do nothing: the kernels never need the weights in one piece of memory. For torch.nn's callers."""
@@ -79,7 +101,7 @@ class _Recurrent(torch.nn.RNNBase):
             self.num_layers == 1
             and not (self.bidirectional or self.batch_first or self.proj_size)
             and self.recurrent_layer is autograd.recurrent_layer
-            and (results := quick(cell, input, hx, weights, self.hidden_size)) is not None
+            and (results := quick(cell, input, hx, weights, self.hidden_size, halves=self._halves)) is not None
         ):
             return results[0], tuple(results[1:]) if cell == "lstm" else results[1]
         stack = _checks.Stack(
@@ -94,7 +116,8 @@ class _Recurrent(torch.nn.RNNBase):
             self.training,
             self.bidirectional,
         )
-        return run_layers(stack, input, hx, weights, self.recurrent_layer)
+        layer = self.recurrent_layer if self._halves is None else self._halves.recurrent_layer
+        return run_layers(stack, input, hx, weights, layer)
 
 
 class RNN(_Recurrent):
@@ -111,6 +134,7 @@ class RNN(_Recurrent):
         bidirectional: whether a second set of weights runs from the last step to the first (D = 2).
         proj_size: not for this layer; there to say so.
         device, dtype: of the parameters.
+        weight_dtype: torch.bfloat16 rounds the weights for inference on the CPU, see the attribute; not in torch.nn.
 
     Parameters, for layer k, and with the suffix _reverse for the second direction: weight_ih_l{k} (G*H, I),
     or (G*H, D*P) for k > 0, weight_hh_l{k} (G*H, P), bias_ih_l{k} and bias_hh_l{k} (G*H); G = 1 and P = H.
@@ -132,12 +156,14 @@ class RNN(_Recurrent):
         proj_size: None = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
+        *,
+        weight_dtype: torch.dtype | None = None,
     ) -> None:
         _refuse_projection(proj_size)
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'.")
         mode, sizes = f"RNN_{nonlinearity.upper()}", (input_size, hidden_size, num_layers)
-        super().__init__(mode, *sizes, bias, batch_first, dropout, bidirectional, 0, device, dtype)
+        super().__init__(mode, *sizes, bias, batch_first, dropout, bidirectional, 0, device, dtype, weight_dtype)
         self.nonlinearity = nonlinearity
 
 
@@ -161,10 +187,12 @@ class GRU(_Recurrent):
         proj_size: None = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
+        *,
+        weight_dtype: torch.dtype | None = None,
     ) -> None:
         _refuse_projection(proj_size)
         sizes = (input_size, hidden_size, num_layers)
-        super().__init__("GRU", *sizes, bias, batch_first, dropout, bidirectional, 0, device, dtype)
+        super().__init__("GRU", *sizes, bias, batch_first, dropout, bidirectional, 0, device, dtype, weight_dtype)
 
 
 class LSTM(_Recurrent):
@@ -191,9 +219,13 @@ class LSTM(_Recurrent):
         proj_size: int = 0,
         device: Any = None,
         dtype: torch.dtype | None = None,
+        *,
+        weight_dtype: torch.dtype | None = None,
     ) -> None:
         sizes = (input_size, hidden_size, num_layers)
-        super().__init__("LSTM", *sizes, bias, batch_first, dropout, bidirectional, proj_size, device, dtype)
+        super().__init__(
+            "LSTM", *sizes, bias, batch_first, dropout, bidirectional, proj_size, device, dtype, weight_dtype
+        )
 
 
 def _refuse_projection(proj_size: Any) -> None:

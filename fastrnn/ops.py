@@ -99,7 +99,9 @@ def _forward_kernel(
     batch: int,
     reverse: bool,
     training: bool,
+    half: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`half`: w_ih and w_hh as `fastrnn._half` packs them, which are then read in their place."""
     steps, inputs, units, projected = _dims(cell, x, w_hh, w_hr, batch_sizes)
     width = projected or units
     y = _empty((*x.shape[:-1], width), x)
@@ -118,7 +120,7 @@ def _forward_kernel(
         _native.CELLS[cell],
         *(steps, batch, inputs, units, projected),
         *(_address(batch_sizes), reverse, _native.DTYPES[x.dtype], torch.get_num_threads()),
-        *(_address(w_ih), _address(w_hh), _address(b_ih), _address(b_hh), _address(w_hr)),
+        *(_address(w_ih), _address(w_hh), _address(b_ih), _address(b_hh), _address(w_hr), _address(half)),
         *(_address(x), x_step, x_row, _address(hx), _address(cx)),
         *(y.data_ptr(), y_step, y_row, h_n.data_ptr(), c_n.data_ptr(), reserve.data_ptr() if training else 0),
     )

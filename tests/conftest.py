@@ -14,6 +14,7 @@ KERNEL_FILES = (
     "test_cells",
     "test_contract",
     "test_quick",
+    "test_half",
 )
 CONFIGURATIONS = [(isa, threads) for isa in _native.available_isas() for threads in (1, 2)]
 

@@ -4,7 +4,7 @@
 // the other, each as gh = W_hh h_{t-1} + b_hh with the cell as epilogue. Units are handled in blocks of U, all gates of
 // a block side by side.
 #pragma once
-#include "blocks.h"
+#include "half.h"
 #include "math.h"
 #include "sequence.h"
 #include "tile.h"
@@ -18,6 +18,7 @@ class Forward {
   using V = Vec<T>;
   static constexpr int L = B_::L, G = B_::G, UV = B_::UV, NV = B_::NV;
   static constexpr int64_t U = B_::U, W = B_::W;
+  static constexpr bool kTakesHalf = sizeof(T) == 4 && !kPairs;
   static constexpr int64_t kUnpackedRows = 4;  // up to so many rows in all, weights are read as they lie
 
  public:
@@ -35,11 +36,13 @@ class Forward {
         gather_(!operand_ || !steps_.uniform(f.x) || splits_words(l_.I, x_stride_) ||
                 (rows_ > 1 && collides(l_.dtype, x_stride_))),
         copy_h_(!operand_ || splits_words(R_, f.y.row) || (l_.B > 1 && collides(l_.dtype, f.y.row))),
-        packed_(!operand_ || rows_ > kUnpackedRows) {
-    if (packed_) {
+        half_(kTakesHalf ? static_cast<const uint32_t*>(f.w.half) : nullptr),
+        packed_(half_ || !operand_ || rows_ > kUnpackedRows) {
+    if (packed_ && !half_) {
       w_ih_ = ws_.take<T>(NB_ * words(l_.I) * W);
       w_hh_ = ws_.take<T>(NB_ * words(R_) * W);
     }
+    if (half_ && rows_ >= kExpandedRows) wide_ = ws_.take<T>(plan_.threads * std::max(l_.I, R_) * W);
     b_ih_ = ws_.take<T>(NB_ * W);
     b_hh_ = ws_.take<T>(NB_ * W);
     gx_ = ws_.take<T>(NB_ * chunk_ * W);
@@ -90,7 +93,7 @@ class Forward {
   void prepare(const Member& m, int64_t u0, int64_t u1) const {
     for (int64_t u = u0; u < u1; ++u) {
       const Block b = block(u);
-      if (packed_) {
+      if (packed_ && !half_) {
         pack_weights(w_ih_, f_.w.w_ih, l_.I, b);
         pack_weights(w_hh_, f_.w.w_hh, R_, b);
       }
@@ -149,8 +152,8 @@ class Forward {
       const T* x = gather_ ? x_ + row * spread(l_.I) : static_cast<const T*>(steps_.row(f_.x, t, a));
       for (int64_t u = u0; u < u1; ++u) {
         const Block block_u = block(u);
-        product(block_u, b - a, l_.I, x, gather_ ? spread(l_.I) : x_stride_ / kPerWord, w_ih_, f_.w.w_ih, b_ih_ + u * W,
-                gx_ + u * chunk_ * W + row * block_u.width());
+        product(m, block_u, b - a, l_.I, x, gather_ ? spread(l_.I) : x_stride_ / kPerWord, w_ih_, f_.w.w_ih,
+                b_ih_ + u * W, gx_ + u * chunk_ * W + row * block_u.width());
       }
     };
     const auto gather = [&](int64_t t, int64_t a, int64_t b) {
@@ -175,8 +178,17 @@ class Forward {
   }
 
   // out (rows, gate, unit) = bias + a (rows, K values) * one unit block of the gate weights, from their panels if packed
-  void product(const Block& b, int64_t rows, int64_t K, const T* a, int64_t stride, const T* panels,
+  void product(const Member& m, const Block& b, int64_t rows, int64_t K, const T* a, int64_t stride, const T* panels,
                const void* weights, const T* bias, T* out) const {
+    if constexpr (kTakesHalf)
+      if (half_) {
+        const int64_t matrix = weights == f_.w.w_ih ? 0 : half_size<Cell>(l_.H, l_.I);
+        const uint32_t* panel = half_ + matrix + b.index * half_words(K) * W;
+        if (rows < kExpandedRows) return half_gate_product<NV>(b.vectors, rows, K, a, stride, panel, bias, out);
+        T* wide = wide_ + m.id * std::max(l_.I, R_) * W;
+        expand_half(panel, b.vectors, K, wide);
+        return gate_product<NV>(b.vectors, rows, K, a, stride, wide, bias, out);
+      }
     if (packed_)
       return gate_product<NV>(b.vectors, rows, words(K), a, stride, panels + b.index * words(K) * W, bias, out);
     int64_t n[NV];  // vectors of one panel: the gates, or a one-gate cell's neighbouring units
@@ -193,6 +205,14 @@ class Forward {
     panel_product<T, N>(rows, K, a, stride, panel, bias, out);
   }
 
+  template <int N>
+  static void half_gate_product(int vectors, int64_t rows, int64_t K, const float* a, int64_t stride,
+                                const uint32_t* panel, const float* bias, float* out) {
+    if constexpr (N > 1)
+      if (vectors < N) return half_gate_product<N - 1>(vectors, rows, K, a, stride, panel, bias, out);
+    half_product<N>(rows, K, a, stride, panel, bias, out);
+  }
+
   void step(const Member& m, int64_t t, const Chunk& c, const RowShare& mine, int64_t u0, int64_t u1,
             T* scratch) const {
     const int64_t batch = steps_.batch(t), continuing = steps_.continuing(t);
@@ -202,7 +222,7 @@ class Forward {
       // to and fro, so that a step begins with the weights that the one before has left in the cache
       const Block u = block(t & 1 ? u0 + u1 - 1 - i : i);
       const auto rows = [&](int64_t a, int64_t b, const T* h, int64_t h_stride, bool from_step) {
-        product(u, b - a, R_, h + a * h_stride, h_stride, w_hh_, f_.w.w_hh, b_hh_ + u.index * W, scratch);
+        product(m, u, b - a, R_, h + a * h_stride, h_stride, w_hh_, f_.w.w_hh, b_hh_ + u.index * W, scratch);
         if (operand_ && u.units == U && !l_.P)
           cells<true>(t, c, u, a, b, h, h_stride, from_step, scratch);
         else
@@ -322,9 +342,11 @@ class Forward {
   const int64_t chunk_;
   const int64_t x_stride_;                // of rows that are read in place
   const bool operand_, gather_, copy_h_;  // storage is the operands' type; x is copied before use; and so is h
+  const uint32_t* half_;                  // the weights as bf16 words, or null
   const bool packed_;                     // the weights are
   T *w_ih_ = nullptr, *w_hh_ = nullptr;   // [block][word of k][gate][unit]
   T* w_hr_ = nullptr;                     // [panel][word of k][2L]
+  T* wide_ = nullptr;                     // a thread\'s [k][gate][unit]: one block of half_, expanded
   T *b_ih_, *b_hh_;                       // [block][gate][unit]
   T *gx_, *scratch_;                      // [block][chunk row][gate][unit]; a thread's [row][gate][unit]
   T *h0_, *c_ = nullptr;                  // (B, R); [block][B][U]

@@ -13,6 +13,8 @@ void layer_backward(int cell, const BackwardArgs& args);
 template <class T>
 int64_t reserve_size(int cell, int64_t rows, int64_t H);
 
+// Words of Weights::half for fp32 weights w_ih (G*H, I) and w_hh (G*H, R); written to dst unless that is null.
+int64_t pack_halves(int cell, int64_t I, int64_t H, int64_t R, const float* w_ih, const float* w_hh, uint32_t* dst);
 }  // namespace FASTRNN_ISA
 
 #if defined(FASTRNN_WITH_BF16)

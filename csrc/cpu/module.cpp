@@ -103,11 +103,11 @@ void run_backward(int cell, const BackwardArgs& args) {
 }
 
 void forward(int cell, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, Address batch_sizes, bool reverse,
-             int dtype, int threads, Address w_ih, Address w_hh, Address b_ih, Address b_hh, Address w_hr, Address x,
-             int64_t x_step, int64_t x_row, Address hx, Address cx, Address y, int64_t y_step, int64_t y_row,
+             int dtype, int threads, Address w_ih, Address w_hh, Address b_ih, Address b_hh, Address w_hr, Address half,
+             Address x, int64_t x_step, int64_t x_row, Address hx, Address cx, Address y, int64_t y_step, int64_t y_row,
              Address h_n, Address c_n, Address reserve) {
   const ForwardArgs args{layer(T, B, I, H, P, batch_sizes, reverse, dtype, threads),
-                         {pointer(w_ih), pointer(w_hh), pointer(b_ih), pointer(b_hh), pointer(w_hr)},
+                         {pointer(w_ih), pointer(w_hh), pointer(b_ih), pointer(b_hh), pointer(w_hr), pointer(half)},
                          {pointer(x), x_step, x_row},
                          pointer(hx),
                          pointer(cx),
@@ -160,10 +160,10 @@ py::capsule fixed(int cell, int64_t T, int64_t B, int64_t I, int64_t H, int dtyp
   return py::capsule(call, "fastrnn.Fixed", [](void* p) { delete static_cast<Fixed*>(p); });
 }
 
-// (fixed, threads, x, w_ih, w_hh, b_ih, b_hh, hx, cx, y, h_n, c_n, reserve): pybind11's conversion of so many arguments
+// (fixed, threads, x, w_ih, w_hh, b_ih, b_hh, hx, cx, y, h_n, c_n, reserve, half): pybind11's conversion of so many arguments
 // takes as long as a small step.
 PyObject* forward_fixed(PyObject*, PyObject* const* given, Py_ssize_t count) {
-  constexpr int kNumbers = 12;
+  constexpr int kNumbers = 13;
   if (count != 1 + kNumbers)
     return PyErr_Format(PyExc_TypeError, "expected %d arguments, got %zd", 1 + kNumbers, count);
   const auto* call = static_cast<const Fixed*>(PyCapsule_GetPointer(given[0], "fastrnn.Fixed"));
@@ -173,7 +173,7 @@ PyObject* forward_fixed(PyObject*, PyObject* const* given, Py_ssize_t count) {
   ForwardArgs args = call->args;
   args.layer.threads = int(n[0]);
   args.x.data = pointer(n[1]);
-  args.w = {pointer(n[2]), pointer(n[3]), pointer(n[4]), pointer(n[5]), nullptr};
+  args.w = {pointer(n[2]), pointer(n[3]), pointer(n[4]), pointer(n[5]), nullptr, pointer(n[12])};
   args.hx = pointer(n[6]);
   args.cx = pointer(n[7]);
   args.y.data = pointer(n[8]);
@@ -196,6 +196,10 @@ PyMethodDef fixed_methods[] = {
     {"forward_fixed", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&forward_fixed)), METH_FASTCALL,
      nullptr},
     {}};
+
+int64_t halves(int cell, int64_t I, int64_t H, int64_t R, Address w_ih, Address w_hh, Address dst) {
+  return pack_halves(cell, I, H, R, pointer<const float*>(w_ih), pointer<const float*>(w_hh), pointer<uint32_t*>(dst));
+}
 
 int64_t reserve(int cell, int dtype, int64_t rows, int64_t H) {
   return DType(dtype) == DType::f64 ? reserve_size<double>(cell, rows, H) : reserve_size<float>(cell, rows, H);
@@ -220,6 +224,7 @@ PYBIND11_MODULE(FASTRNN_CONCAT(_kernels_, FASTRNN_ISA), m) {
   m.def("fixed", &fastrnn::fixed);
   if (PyModule_AddFunctions(m.ptr(), fastrnn::fixed_methods) < 0) throw py::error_already_set();
   m.def("backward", &fastrnn::backward);
+  m.def("pack_halves", &fastrnn::halves);
   m.def("reserve_size", &fastrnn::reserve);
   m.def("bf16_dots", &fastrnn::bf16_dots);
   m.def("use_openmp", &fastrnn::use_openmp);

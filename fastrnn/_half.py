@@ -1,0 +1,59 @@
+"""Weights kept as bf16 for inference on the CPU: half the memory that a step of one row has to read.
+
+The kernels read w_ih and w_hh in a packing of their own, each weight rounded once; activations, sums and states stay
+fp32. It is kept from call to call while the weights are the ones that it was made of.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastrnn import _native, autograd, ops
+
+
+class Halves:
+    """The packings of one module's layers. Copies and pickles of a module make their own."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[Any, Tensor]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Halves, ()
+
+    def packed(self, cell: str, w_ih: Tensor, w_hh: Tensor) -> Tensor | None:
+        """The packing of w_ih (G*H, I) and w_hh (G*H, R); None where they are not plain float32 on the CPU."""
+        if w_ih.dtype is not torch.float32 or not (w_ih.is_contiguous() and w_hh.is_contiguous()):
+            return None
+        if w_ih.is_inference() or w_hh.is_inference():  # these do not count their changes
+            return self._pack(cell, w_ih, w_hh)
+        # changes through .data are not counted, those of optimizers and load_state_dict are
+        state = (w_ih.data_ptr(), w_ih._version, w_hh.data_ptr(), w_hh._version, w_hh.shape, _native.kernels)
+        kept = self._kept.get(id(w_hh))
+        if kept is None or kept[0] != state:
+            if len(self._kept) > 64:  # weights made anew at each call, by a parametrization for instance
+                self._kept.clear()
+            kept = self._kept[id(w_hh)] = (state, self._pack(cell, w_ih, w_hh))
+        return kept[1]
+
+    @staticmethod
+    def _pack(cell: str, w_ih: Tensor, w_hh: Tensor) -> Tensor:
+        inputs, width, units = w_ih.size(1), w_hh.size(1), w_hh.size(0) // ops.GATES[cell]
+        sizes = (_native.CELLS[cell], inputs, units, width)
+        # four vectors more may be read behind a panel
+        half = torch.empty(_native.kernels.pack_halves(*sizes, 0, 0, 0) + 64, dtype=torch.int32, device="cpu")
+        _native.kernels.pack_halves(*sizes, ops._address(w_ih), ops._address(w_hh), half.data_ptr())
+        return half
+
+    def recurrent_layer(self, cell: str, x: Tensor, hx: Any, cx: Any, *rest: Any) -> tuple[Tensor, Tensor, Any]:
+        """`autograd.recurrent_layer`, by the packing where no gradients are recorded."""
+        w_ih, w_hh, b_ih, b_hh, w_hr, batch_sizes, reverse = rest
+        tensors = (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr)
+        half = None
+        if not autograd.recording(tensors) and ops._direct(*tensors, batch_sizes):
+            half = self.packed(cell, w_ih, w_hh)
+        if half is None:
+            return autograd.recurrent_layer(cell, x, hx, cx, *rest)
+        batch = x.size(1) if batch_sizes is None else int(batch_sizes[0])
+        y, h_n, c_n, _ = ops._forward_kernel(cell, *tensors, batch_sizes, batch, reverse, False, half)
+        return y, h_n, c_n if cell == "lstm" else None

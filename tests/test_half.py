@@ -1,0 +1,122 @@
+"""weight_dtype=torch.bfloat16: inference on weights rounded to bf16, everything else as it was."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch.nn.utils.rnn import pack_sequence
+
+import fastrnn
+
+LAYERS = {"rnn": fastrnn.RNN, "gru": fastrnn.GRU, "lstm": fastrnn.LSTM}
+
+
+def leaves(result):
+    return [t for part in result for t in (part if type(part) is tuple else [part])]
+
+
+def rounded(module):
+    """The same module on float32 weights that bf16 holds."""
+    other = copy.deepcopy(module)
+    other.weight_dtype = None
+    with torch.no_grad():
+        for name, weight in other.named_parameters():
+            if name.startswith(("weight_ih", "weight_hh")):
+                weight.copy_(weight.bfloat16())
+    return other
+
+
+def assert_same(module, *args):
+    with torch.no_grad():
+        for mine, true in zip(leaves(module(*args)), leaves(rounded(module)(*args)), strict=True):
+            mine, true = getattr(mine, "data", mine), getattr(true, "data", true)
+            torch.testing.assert_close(mine, true, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 7, 5), (9, 1, 33, 65), (4, 3, 16, 16), (5, 40, 9, 21)], ids=str)
+@pytest.mark.parametrize("cell", LAYERS)
+def test_equals_rounded_weights(cell, sizes, poisoned):
+    T, B, inputs, units = sizes
+    torch.manual_seed(0)
+    assert_same(LAYERS[cell](inputs, units, weight_dtype=torch.bfloat16), torch.randn(T, B, inputs))
+
+
+@pytest.mark.parametrize(
+    "options", [{"num_layers": 2, "bidirectional": True}, {"bias": False}, {"proj_size": 3}], ids=str
+)
+def test_stacks(options):
+    torch.manual_seed(0)
+    module = fastrnn.LSTM(7, 11, weight_dtype=torch.bfloat16, **options)
+    assert_same(module, torch.randn(4, 2, 7))
+    assert_same(module, pack_sequence([torch.randn(n, 7) for n in (5, 3, 1)]))
+
+
+def test_training_uses_the_weights_themselves():
+    torch.manual_seed(0)
+    module, x = fastrnn.GRU(4, 5, weight_dtype=torch.bfloat16), torch.randn(3, 2, 4)
+    plain = copy.deepcopy(module)
+    plain.weight_dtype = None
+    assert torch.equal(module(x)[0], plain(x)[0])
+    with torch.no_grad():
+        assert not torch.equal(module(x)[0], plain(x)[0])
+
+
+@pytest.mark.parametrize(
+    "change", ["optimizer", "load_state_dict", "new parameter", "inference tensors", "parametrized"]
+)
+def test_changed_weights_are_rounded_anew(change):
+    torch.manual_seed(0)
+    module, x = fastrnn.GRU(4, 5, weight_dtype=torch.bfloat16), torch.randn(3, 2, 4)
+    assert_same(module, x)
+    if change == "optimizer":
+        module(x)[0].sum().backward()
+        torch.optim.SGD(module.parameters(), 0.5).step()
+    elif change == "load_state_dict":
+        module.load_state_dict(fastrnn.GRU(4, 5).state_dict())
+    elif change == "new parameter":
+        module.weight_hh_l0 = torch.nn.Parameter(torch.randn(15, 5))
+    elif change == "inference tensors":
+        with torch.inference_mode():
+            for name in ("weight_ih_l0", "weight_hh_l0"):
+                setattr(module, name, torch.nn.Parameter(torch.randn_like(getattr(module, name)), requires_grad=False))
+            module(x)
+            module.weight_hh_l0.mul_(2)
+            expected = rounded(module)(x)[0]
+            torch.testing.assert_close(module(x)[0], expected, rtol=1e-5, atol=1e-5)
+        return
+    else:
+        torch.nn.utils.parametrizations.weight_norm(module, "weight_hh_l0")
+        with torch.no_grad():
+            first = module(x)[0]
+            module.parametrizations.weight_hh_l0.original0.mul_(2)
+            assert not torch.equal(first, module(x)[0])
+        return
+    assert_same(module, x)
+
+
+def test_it_goes_along_with_copies_and_pickles_and_is_no_part_of_the_state():
+    module, x = fastrnn.LSTM(4, 5, weight_dtype=torch.bfloat16), torch.randn(3, 2, 4)
+    assert list(module.state_dict()) == list(fastrnn.LSTM(4, 5).state_dict())
+    with torch.no_grad():
+        expected = module(x)[0]
+        for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+            assert other.weight_dtype is torch.bfloat16
+            assert torch.equal(other(x)[0], expected)
+            other.weight_hh_l0.zero_()
+            assert torch.equal(module(x)[0], expected)
+    assert "weight_dtype=torch.bfloat16" in repr(module) and "weight_dtype" not in repr(fastrnn.LSTM(4, 5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_of_other_dtypes_nothing_is_rounded(dtype):
+    module = fastrnn.GRU(4, 5, dtype=dtype, weight_dtype=torch.bfloat16)
+    plain, x = copy.deepcopy(module), torch.randn(3, 2, 4, dtype=dtype)
+    plain.weight_dtype = None
+    with torch.no_grad():
+        assert torch.equal(module(x)[0], plain(x)[0])
+
+
+def test_no_other_dtype_is_taken():
+    with pytest.raises(ValueError, match=r"torch\.bfloat16 or None, got torch\.float16"):
+        fastrnn.GRU(4, 5, weight_dtype=torch.float16)
