@@ -3,7 +3,7 @@
 Groups: `shapes` A..J, which span one sequence to large batches and small to large weights; `step`, a single time
 step as in decoding and control; `tasks`, the layers that the course tasks run, small, ragged and bidirectional;
 `stacked`, two layers or two directions; `ragged`, packed batches, and `bf16`, each beside a companion case that tells
-what it is worth; `memory`, whose cases are not timed but measured for their peak of memory.
+what it is worth; `packed`, one sequence on weights kept as bf16, beside fp32; `memory`, whose cases are not timed but measured for their peak of memory.
 """
 
 from __future__ import annotations
@@ -13,8 +13,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
-GROUPS = ("shapes", "step", "tasks", "stacked", "ragged", "bf16", "memory")
-PRECISIONS = {"fp32": "fp32", "fp64": "fp64", "bf16": "bf16 module", "autocast": "bf16 autocast"}
+GROUPS = ("shapes", "step", "tasks", "stacked", "ragged", "bf16", "packed", "memory")
+PRECISIONS = {
+    "fp32": "fp32",
+    "fp64": "fp64",
+    "bf16": "bf16 module",
+    "autocast": "bf16 autocast",
+    "weights": "bf16 weights, fp32 state",
+}
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class Case:
     `cell` is "lstm", "gru" or "rnn" (tanh). `T` is the longest length. `ragged` is (shortest, longest) length
     of the batch, which is then packed; None is a dense (T, B, I) batch. `unrolled` calls the module's Cell on
     a (B, I) input in place of the layer; T is then 1. `precision` is one of PRECISIONS: the dtype of module and
-    input, or an fp32 module under autocast.
+    input, or an fp32 module under autocast, or one with weight_dtype=torch.bfloat16.
     """
 
     group: str
@@ -49,6 +55,8 @@ class Case:
     @property
     def modes(self) -> tuple[str, ...]:
         """What is timed of the case: a step is taken with gradients recorded, too."""
+        if self.group == "packed":
+            return ("forward",)
         return ("forward", "grad", "train") if self.group == "step" else ("forward", "train")
 
     @property
@@ -56,7 +64,7 @@ class Case:
         """The case that fastrnn also runs in the same rounds: dense for ragged, fp32 for bf16."""
         if self.group == "ragged":
             return replace(self, ragged=None)
-        return replace(self, precision="fp32") if self.group == "bf16" else None
+        return replace(self, precision="fp32") if self.group in ("bf16", "packed") else None
 
     @property
     def lengths(self) -> list[int]:
@@ -176,6 +184,9 @@ def _more() -> Iterable[Case]:
         yield replace(case, ragged=(case.T // 2, case.T))
     for precision in ("bf16", "autocast"):
         yield from _variants("bf16", "EGI", precision=precision)
+    for cell in GATES:
+        for name, steps, size in (("B", 200, 512), ("1024", 100, 1024), ("step-512", 1, 512), ("step-1024", 1, 1024)):
+            yield Case("packed", name, cell, 1, steps, size, size, precision="weights")
     yield from _variants("memory", "BGIJ")
 
 

@@ -134,7 +134,7 @@ TARGETS: tuple[Target, ...] = (
     Target(
         *("5", "bf16 weights packed for inference, B=1 and H≥512, against our fp32", "over companion"),
         everywhere(1.4),
-        ("packed",),  # no such option yet, and so no case
+        ("packed",),
     ),
     Target("6", "Forward: share of the limit, B≥16 and H≥256, and B=1", "percent of limit", everywhere(85), unit=" %"),
     Target(

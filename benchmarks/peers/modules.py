@@ -33,6 +33,10 @@ def _in_precision(layer: torch.nn.Module, precision: str) -> tuple[torch.dtype, 
                 return layer(source)
 
         return torch.float32, call
+    if precision == "weights":
+        if hasattr(layer, "weight_dtype"):  # torch.nn stays what it is
+            layer.weight_dtype = torch.bfloat16
+        return torch.float32, layer
     return {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16}[precision], layer
 
 
