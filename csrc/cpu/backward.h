@@ -52,14 +52,13 @@ class Backward {
     prepare(m);
     sums_.prepare(m);
     m.sync();
-    const RowShare mine(l_, plan_, m, kTileRows<2>);
     T* scratch = scratch_ + m.id * chunk_ * W2;
     const T* next = nullptr;  // dg of the step that ran just before, (rows, GC*H)
     int64_t next_t = -1;
     for_chunks(l_, steps_, plan_.chunk_rows, l_.reverse, [&](const Chunk& c) {
       for (int64_t s = 0; s < c.last - c.first; ++s) {
         const int64_t t = l_.reverse ? c.first + s : c.last - 1 - s;
-        step(m, t, next_t, next, c, mine, scratch);
+        step(m, t, next_t, next, c, scratch);
         next = dg_ + (steps_.offset(t) - c.begin) * stride_;
         next_t = t;
       }
@@ -68,7 +67,7 @@ class Backward {
       next = dg_next_;
       sums_.add(m, c, dg_, dh_, hidden_, scratch);
     });
-    step(m, -1, next_t, next, Chunk{}, mine, scratch);
+    step(m, -1, next_t, next, Chunk{}, scratch);
     sums_.finish(m);
   }
 
@@ -114,9 +113,10 @@ class Backward {
   }
 
   // Step t given dg of the step `next_t` that ran before it (-1: none). t = -1: only what reaches hx and cx.
-  void step(const Member& m, int64_t t, int64_t next_t, const T* next, const Chunk& c, const RowShare& mine,
-            T* scratch) const {
+  void step(const Member& m, int64_t t, int64_t next_t, const T* next, const Chunk& c, T* scratch) const {
     const int64_t batch = t < 0 ? 0 : steps_.batch(t), next_batch = next_t < 0 ? 0 : steps_.batch(next_t);
+    const RowShare mine(plan_, m, std::max(batch, next_batch));
+    if (plan_.split_rows && l_.batch_sizes) m.sync();  // rows may change hands
     const int64_t continuing = std::min(batch, next_batch);
     int64_t r0 = 0, r1 = RB_;
     if (!plan_.split_rows) m.share(RB_, 1, r0, r1);

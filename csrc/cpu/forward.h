@@ -68,12 +68,11 @@ class Forward {
     prepare(m, u0, u1);
     if (plan_.split_rows) u0 = 0, u1 = NB_;
     m.sync();
-    const RowShare mine(l_, plan_, m, kTileRows<NV>);
     T* scratch = scratch_ + m.id * scratch_size();
     for_chunks(l_, steps_, plan_.chunk_rows, !l_.reverse, [&](const Chunk& c) {
-      project(m, c, mine, u0, u1);
+      project(m, c, u0, u1);
       for (int64_t s = 0; s < c.last - c.first; ++s)
-        step(m, l_.reverse ? c.last - 1 - s : c.first + s, c, mine, u0, u1, scratch);
+        step(m, l_.reverse ? c.last - 1 - s : c.first + s, c, u0, u1, scratch);
       // Before gx and x are written again. The rows of a dense batch lie alike in each chunk, so that a thread's gx is its own.
       if (plan_.split_rows ? l_.batch_sizes != nullptr : gather_) m.sync();
     });
@@ -146,7 +145,7 @@ class Forward {
 
   // gx [block][row of the chunk][gate][unit] = W_ih x + b_ih. Split by rows, a thread projects the rows that are its own, step
   // by step, and shares nothing; split by units, it projects all rows of the chunk onto its units at once.
-  void project(const Member& m, const Chunk& c, const RowShare& mine, int64_t u0, int64_t u1) const {
+  void project(const Member& m, const Chunk& c, int64_t u0, int64_t u1) const {
     const auto rows = [&](int64_t t, int64_t a, int64_t b) {
       const int64_t row = steps_.offset(t) - c.begin + a;
       const T* x = gather_ ? x_ + row * spread(l_.I) : static_cast<const T*>(steps_.row(f_.x, t, a));
@@ -162,7 +161,7 @@ class Forward {
     };
     for (int64_t t = c.first; t < c.last; ++t) {
       if (plan_.split_rows) {
-        mine.each(0, steps_.batch(t), [&](int64_t a, int64_t b) {
+        RowShare(plan_, m, steps_.batch(t)).each(0, steps_.batch(t), [&](int64_t a, int64_t b) {
           if (gather_) gather(t, a, b);
           rows(t, a, b);
         });
@@ -213,9 +212,10 @@ class Forward {
     half_product<N>(rows, K, a, stride, panel, bias, out);
   }
 
-  void step(const Member& m, int64_t t, const Chunk& c, const RowShare& mine, int64_t u0, int64_t u1,
-            T* scratch) const {
-    const int64_t batch = steps_.batch(t), continuing = steps_.continuing(t);
+  void step(const Member& m, int64_t t, const Chunk& c, int64_t u0, int64_t u1, T* scratch) const {
+    const int64_t batch = steps_.batch(t), continuing = steps_.continuing(t), before = steps_.before(t);
+    const RowShare mine(plan_, m, batch);
+    if (plan_.split_rows && before >= 0 && steps_.batch(before) != batch) m.sync();  // rows change hands
     int64_t stride;
     const T* h_prev = previous_h(t, stride);
     for (int64_t i = u0; i < u1; ++i) {

@@ -74,32 +74,22 @@ inline int64_t largest_chunk(const Layer& l, const Steps& steps, int64_t chunk_r
   return std::min(steps.rows(), std::max(chunk_rows, l.B));
 }
 
-// The rows of a batch that one thread owns when a step is split by rows, as ranges that are the same at every step.
-// A ragged batch loses its last rows first, so there rows are dealt out tile by tile.
+// The rows of one step that are a thread's when steps are split by rows: its part of the first `rows` of the batch, which in
+// a ragged batch is another one at another step. Otherwise all.
 class RowShare {
  public:
-  RowShare(const Layer& l, const Plan& plan, const Member& m, int64_t tile_rows) {
-    if (!plan.split_rows) {
-      begin_ = 0, width_ = l.B, stride_ = l.B, end_ = l.B;
-    } else if (!l.batch_sizes) {
-      m.share(l.B, 1, begin_, end_);
-      width_ = stride_ = end_ - begin_;
-    } else {
-      begin_ = m.id * tile_rows, width_ = tile_rows, stride_ = m.n * tile_rows, end_ = l.B;
-    }
+  RowShare(const Plan& plan, const Member& m, int64_t rows) : end_(rows) {
+    if (plan.split_rows) m.share(rows, 1, begin_, end_);
   }
-  // body(first, last) for each of this thread's ranges within [from, to)
+  // body(first, last) if there are any in [from, to)
   template <class Body>
   void each(int64_t from, int64_t to, Body&& body) const {
-    to = std::min(to, end_);
-    for (int64_t r = begin_; r < to; r += stride_) {
-      const int64_t a = std::max(r, from), b = std::min(r + width_, to);
-      if (a < b) body(a, b);
-    }
+    const int64_t a = std::max(begin_, from), b = std::min(end_, to);
+    if (a < b) body(a, b);
   }
 
  private:
-  int64_t begin_, end_, width_, stride_;
+  int64_t begin_ = 0, end_;
 };
 
 }  // namespace FASTRNN_ISA
