@@ -4,19 +4,31 @@ The kernels read w_ih and w_hh in a packing of their own, each weight rounded on
 fp32. It is kept from call to call while the weights are the ones that it was made of.
 """
 
-from typing import Any
+import weakref
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from fastrnn import _native, autograd, ops
+
+_KEPT = 64  # packings at most: a module has one for each layer and direction
+
+
+class _Kept(NamedTuple):
+    w_ih: Callable[[], Tensor | None]  # weak references, so that no other tensor is taken for these
+    w_hh: Callable[[], Tensor | None]
+    state: tuple[Any, ...]
+    packed: Tensor
 
 
 class Halves:
     """The packings of one module's layers. Copies and pickles of a module make their own."""
 
     def __init__(self) -> None:
-        self._kept: dict[int, tuple[Any, Tensor]] = {}
+        self._kept: dict[int, _Kept] = {}  # by the address of the object w_hh
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Halves, ()
@@ -25,16 +37,18 @@ class Halves:
         """The packing of w_ih (G*H, I) and w_hh (G*H, R); None where they are not plain float32 on the CPU."""
         if w_ih.dtype is not torch.float32 or not (w_ih.is_contiguous() and w_hh.is_contiguous()):
             return None
-        if w_ih.is_inference() or w_hh.is_inference():  # these do not count their changes
+        # Inference tensors do not count their changes, and what is no parameter may be made anew at each call.
+        if type(w_ih) is not Parameter or type(w_hh) is not Parameter or w_ih.is_inference() or w_hh.is_inference():
             return self._pack(cell, w_ih, w_hh)
+        kept = self._kept.get(id(w_hh))
         # changes through .data are not counted, those of optimizers and load_state_dict are
         state = (w_ih.data_ptr(), w_ih._version, w_hh.data_ptr(), w_hh._version, w_hh.shape, _native.kernels)
-        kept = self._kept.get(id(w_hh))
-        if kept is None or kept[0] != state:
-            if len(self._kept) > 64:  # weights made anew at each call, by a parametrization for instance
+        if kept is None or kept.state != state or kept.w_ih() is not w_ih or kept.w_hh() is not w_hh:
+            if len(self._kept) >= _KEPT:
                 self._kept.clear()
-            kept = self._kept[id(w_hh)] = (state, self._pack(cell, w_ih, w_hh))
-        return kept[1]
+            packed = self._pack(cell, w_ih, w_hh)
+            kept = self._kept[id(w_hh)] = _Kept(weakref.ref(w_ih), weakref.ref(w_hh), state, packed)
+        return kept.packed
 
     @staticmethod
     def _pack(cell: str, w_ih: Tensor, w_hh: Tensor) -> Tensor:
