@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import statistics
 import sys
 from collections.abc import Callable, Iterable
@@ -151,6 +152,34 @@ def measure(case: Case, dtype: str, seconds: float) -> dict[str, Any]:
     return result
 
 
+def measure_tiers(seconds: float) -> list[dict[str, Any]]:
+    """Microseconds a step of each tier, forced, by size: what a step costs where the product is small is the exchange."""
+    pin("bf16")
+    found = []
+    for cell in ("lstm", "gru"):
+        for h in (32, 128, 256, 512, 1024):
+            row: dict[str, Any] = {"cell": cell, "H": h, "B": 16, "T": 256}
+            layer = getattr(fastrnn, CLASSES[cell])(h, h, dtype=torch.bfloat16, device="cuda")
+            x = torch.randn(256, 16, h, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+            leaves, gradient = [x, *layer.parameters()], torch.randn_like(x)
+            for tier in _cuda.TIERS:
+                os.environ["FASTRNN_CUDA_TIER"] = tier
+                for mode in ("forward", "backward"):
+                    planned = _cuda.plan(cell, 256, 16, h, torch.bfloat16, backward=mode == "backward")
+                    if planned[0] != tier:
+                        continue
+                    if mode == "forward":
+                        with torch.no_grad():
+                            us = median_us(lambda: layer(x), seconds)[0]
+                    else:
+                        y = layer(x)[0]
+                        us = median_us(lambda: torch.autograd.grad(y, leaves, gradient, retain_graph=True), seconds)[0]
+                    row[f"{tier} {mode}"] = us / 256
+            found.append(row)
+    os.environ.pop("FASTRNN_CUDA_TIER")
+    return found
+
+
 def table(results: list[dict[str, Any]]) -> str:
     """Microseconds a step of ours, and cuDNN's time over ours: above 1 we are faster."""
     lines = [f"{'':44} {'dtype':5} {'forward':>8} {'x cuDNN':>8} {'train':>8} {'x cuDNN':>8} {'apart':>8}"]
@@ -191,7 +220,11 @@ def main() -> None:
                 continue
             results.append(measure(case, dtype, options.seconds))
             torch.cuda.empty_cache()
+    tiers = measure_tiers(options.seconds) if "bf16" in options.dtype else []
     text = table(results)
+    for row in tiers:
+        costs = ", ".join(f"{k} {v:.2f}" for k, v in row.items() if k[0] in "abc" and k != "cell")
+        text += f"\ntiers {row['cell']} H={row['H']} B=16 bf16, us a step: {costs}"
     facts = {
         "device": torch.cuda.get_device_name(),
         "torch": torch.__version__,
@@ -201,7 +234,7 @@ def main() -> None:
         "command": " ".join(sys.argv),
     }
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "gpu.json").write_text(json.dumps({"facts": facts, "results": results}, indent=1))
+    (options.out / "gpu.json").write_text(json.dumps({"facts": facts, "results": results, "tiers": tiers}, indent=1))
     text = f"{', '.join(f'{k} {v}' for k, v in facts.items())}\n{text}"
     (options.out / "table.txt").write_text(text + "\n")
     print(text)

@@ -8,6 +8,8 @@ Shapes are those of `fastrnn.ops`; rows of every sequence stand together, (N, ..
 """
 
 import importlib
+import os
+import warnings
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -57,6 +59,63 @@ def tf32() -> bool:
     if rnn is not None:
         return bool(rnn.fp32_precision == "tf32")
     return bool(torch.backends.cudnn.allow_tf32)
+
+
+TIERS = {"a": "cluster-persistent", "b": "grid-persistent", "c": "a kernel a step"}
+_TIMEOUT_NS = 2_000_000_000  # after which a kernel gives up its wait for other blocks
+_status: dict[torch.device, Tensor] = {}  # where such a kernel says so, memory of the host
+
+
+def tier() -> str:
+    """FASTRNN_CUDA_TIER: a, b or c runs that tier wherever it can run the call; empty: the plan's choice."""
+    forced = os.environ.get("FASTRNN_CUDA_TIER", "")
+    if forced and forced not in TIERS:
+        raise RuntimeError(f"FASTRNN_CUDA_TIER={forced!r} is not one of {', '.join(TIERS)}")
+    return forced
+
+
+def _status_of(device: torch.device) -> Tensor | None:
+    """The device's word to the host, None where it cannot be had now. A wait that was too long shows in the next call:
+    its results were NaN, and from then on every call goes step by step."""
+    status = _status.get(device)
+    if status is None:
+        if torch.cuda.is_current_stream_capturing():
+            return None
+        status = _status[device] = torch.zeros(1, dtype=torch.int32, pin_memory=True)
+    if int(status) == 1:
+        status.fill_(2)
+        warnings.warn(
+            "fastrnn: a persistent CUDA kernel waited too long for its own blocks. The results of that call are NaN; "
+            "from now on calls on this device run a kernel a step. FASTRNN_CUDA_TIER=c avoids the attempt",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return status
+
+
+def _how(device: torch.device) -> tuple[int, str, int]:
+    """What the kernels are told: where to report, the tier, and how long to wait."""
+    status = _status_of(device)
+    failed = status is not None and int(status) != 0
+    return _address(status), "c" if failed else tier(), _TIMEOUT_NS
+
+
+def plan(
+    cell: str,
+    steps: int,
+    batch: int,
+    units: int,
+    dtype: torch.dtype,
+    projected: int = 0,
+    batch_sizes: Tensor | None = None,
+    backward: bool = False,
+) -> tuple[str, str]:
+    """The tier in which the current device would run a layer, and why."""
+    found = _module().plan(
+        *(_native.CELLS[cell], steps, batch, units, projected, _address(batch_sizes), _native.DTYPES[dtype], tf32()),
+        *(1, tier(), backward),
+    )
+    return str(found[0]), str(found[1])
 
 
 def reserve_size(cell: str, rows: int, units: int) -> int:
@@ -181,7 +240,7 @@ def forward(
         module.forward(
             number,
             *(steps, batch, units, projected, _address(sizes), reverse, dtype, gx.dtype == arithmetic, fast),
-            *(_stream(x.device), _address(space), _address(gx)),
+            *(_stream(x.device), _address(space), *_how(x.device), _address(gx)),
             *map(_address, given),
             *(_address(y), _address(h_n), _address(c_n), _address(reserve) if training else 0, 0),
         )
@@ -232,7 +291,7 @@ def backward(
         module.backward(
             number,
             *(steps, batch, units, projected, _address(sizes), reverse, dtype, fast),
-            *(_stream(x.device), _address(space)),
+            *(_stream(x.device), _address(space), *_how(x.device)),
             *map(_address, (*given, y, reserve, *ups, dg, dhx, dcx, dh)),
         )
         width = gates * units

@@ -38,6 +38,8 @@ def device(request, monkeypatch):
         monkeypatch.setattr(_cuda, "kernels", request.getfixturevalue("module"))
         monkeypatch.setattr(_cuda, "_stream", lambda device: 0)
         monkeypatch.setattr(_cuda, "_guard", lambda device: contextlib.nullcontext())
+        monkeypatch.setattr(_cuda, "_status", {torch.device("cpu"): torch.zeros(1, dtype=torch.int32)})
+        monkeypatch.setenv("FASTRNN_CUDA_TIER", "c")
         monkeypatch.setattr(ops, "_forward_kernel", _cuda.forward)
         monkeypatch.setattr(ops, "_backward_kernel", _cuda.backward)
     monkeypatch.setattr(_cuda, "tf32", lambda: False)
@@ -117,6 +119,95 @@ def test_rounded_arithmetic(device, monkeypatch, cell, reverse, dtype, fast, cap
 
 def test_rounded_projection(device):
     assert rounded(ragged(Case("lstm", 5, 9, 7, 40, 18, dtype=torch.bfloat16))) < 0.05
+
+
+@pytest.fixture(params=["a", "b"])
+def persistent(request, monkeypatch):
+    """The kernels that run all steps in one launch, in both tiers."""
+    monkeypatch.setenv("FASTRNN_CUDA_TIER", request.param)
+    monkeypatch.setattr(_cuda, "tf32", lambda: True)
+    return request.param
+
+
+def assert_planned(case: Case, tier: str) -> None:
+    sizes = arguments(case)[-1]
+    for backward in (False, True):
+        found = _cuda.plan(case.cell, case.T, case.B, case.H, case.dtype, case.P, sizes, backward)
+        assert found == (tier, "forced"), found
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("form", ["dense", "dense reversed", "ragged", "ragged reversed"])
+@pytest.mark.parametrize(
+    "dtype, H, cap",
+    [(torch.float32, 36, 5e-3), (torch.bfloat16, 40, 0.05), (torch.float16, 72, 0.007)],
+    ids=["tf32", "bf16", "fp16"],
+)
+def test_persistent(device, order, persistent, cell, form, dtype, H, cap):
+    B = 20 if H == 40 else 5  # two teams of batch groups, and one that is not full
+    case = Case(cell, 5, B, 7, H, dtype=dtype, reverse="reversed" in form, state="ragged" in form)
+    case = ragged(case) if "ragged" in form else case
+    assert_planned(case, persistent)
+    assert rounded(case) < cap
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_persistent_equals_per_step(device, persistent, monkeypatch, cell):
+    """The same products in another order of k: nothing but rounding may differ, and little of that."""
+    case = ragged(Case(cell, 6, 9, 5, 48, dtype=torch.float32))
+    args = arguments(case)
+    found = outputs(recurrent_layer, case, args)
+    found += gradients(found, args)
+    monkeypatch.setenv("FASTRNN_CUDA_TIER", "c")
+    true = outputs(recurrent_layer, case, args)
+    true += gradients(true, args)
+    for a, b in zip(found, true, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3 * b.abs().max().item())
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_a_wait_that_is_too_long_is_told_and_ends(device, persistent, monkeypatch, cell):
+    case = Case(cell, 5, 3, 4, 72, dtype=torch.bfloat16)
+    args = arguments(case, requires_grad=False)
+    true = outputs(recurrent_layer, case, args)
+    monkeypatch.setattr(_cuda, "_TIMEOUT_NS", -1)
+    late = outputs(recurrent_layer, case, args)
+    if device == "gpu":
+        torch.cuda.synchronize()
+    (status,) = _cuda._status.values()
+    if int(status) == 0:
+        pytest.skip("the other blocks came before anyone waited")
+    assert late[0].isnan().any()
+    with pytest.warns(RuntimeWarning, match="waited too long"):
+        again = outputs(recurrent_layer, case, args)
+    for a, b in zip(again, true, strict=True):
+        torch.testing.assert_close(a, b, rtol=0.02, atol=0.02)
+    status.zero_()
+
+
+def test_plan_says_why(module, monkeypatch):
+    monkeypatch.setattr(_cuda, "kernels", module)
+    monkeypatch.setattr(_cuda, "tf32", lambda: False)
+    monkeypatch.delenv("FASTRNN_CUDA_TIER", raising=False)
+    half = torch.bfloat16
+    assert _cuda.plan("lstm", 100, 16, 512, half) == ("a", "the weights fit a cluster")
+    assert _cuda.plan("lstm", 100, 16, 512, half, backward=True)[0] == "a"
+    assert _cuda.plan("lstm", 100, 16, 1024, half)[0] == "b"
+    assert _cuda.plan("lstm", 100, 16, 1024, half, backward=True)[0] == "b"
+    for arguments_, why in [
+        (("lstm", 100, 16, 512, torch.float32), "exact fp32"),
+        (("lstm", 100, 16, 513, half), "no multiple of 8"),
+        (("lstm", 100, 16, 4096, half), "do not fit the registers"),
+        (("lstm", 2, 16, 512, half), "too few steps"),
+        (("lstm", 100, 16, 512, half, 64), "projection"),
+    ]:
+        tier, reason = _cuda.plan(*arguments_)
+        assert tier == "c" and why in reason, reason
+    monkeypatch.setenv("FASTRNN_CUDA_TIER", "b")
+    assert _cuda.plan("lstm", 100, 16, 512, half) == ("b", "forced")
+    monkeypatch.setenv("FASTRNN_CUDA_TIER", "x")
+    with pytest.raises(RuntimeError, match="not one of a, b, c"):
+        _cuda.plan("lstm", 100, 16, 512, half)
 
 
 @pytest.mark.parametrize("cell", CELLS)

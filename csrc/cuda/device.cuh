@@ -7,6 +7,7 @@
 #include <string>
 
 #include "../problem.h"
+#include "plan.h"
 
 namespace fastrnn {
 namespace cuda {
@@ -36,6 +37,7 @@ struct Launch {
 #define FASTRNN_DEVICE __device__ __forceinline__
 #define FASTRNN_BOTH __host__ __device__ __forceinline__
 #define FASTRNN_BOUNDS(threads) __launch_bounds__(threads)
+#define FASTRNN_BOUNDS_ALONE(threads) __launch_bounds__(threads, 1)  // one block a processor: all registers are its own
 
 namespace fastrnn {
 namespace cuda {
@@ -45,6 +47,8 @@ FASTRNN_DEVICE int block_x() { return int(blockIdx.x); }
 FASTRNN_DEVICE int block_y() { return int(blockIdx.y); }
 FASTRNN_DEVICE int blocks_x() { return int(gridDim.x); }
 FASTRNN_DEVICE void sync_threads() { __syncthreads(); }
+// A barrier that says whether any thread of the block came with true.
+FASTRNN_DEVICE bool sync_threads_or(bool any) { return __syncthreads_or(any) != 0; }
 FASTRNN_DEVICE void sync_warp() { __syncwarp(); }
 
 FASTRNN_DEVICE unsigned char* shared_memory() {
@@ -173,6 +177,57 @@ inline void check(cudaError_t e, const char* what) {
   if (e != cudaSuccess)
     throw std::runtime_error(std::string("fastrnn: ") + what + ": " + cudaGetErrorName(e) + ", " +
                              cudaGetErrorString(e));
+}
+
+inline DeviceFacts device_facts() {
+  static DeviceFacts known[64];  // filled once a device; two threads that fill one write the same
+  int device = 0;
+  check(cudaGetDevice(&device), "device");
+  DeviceFacts d = known[device % 64];
+  if (d.processors == 0) {
+    const auto get = [&](cudaDeviceAttr a) {
+      int v = 0;
+      check(cudaDeviceGetAttribute(&v, a, device), "device attribute");
+      return v;
+    };
+    d.capability = 10 * get(cudaDevAttrComputeCapabilityMajor) + get(cudaDevAttrComputeCapabilityMinor);
+    d.shared = get(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+    d.cooperative = get(cudaDevAttrCooperativeLaunch) != 0;
+    d.processors = get(cudaDevAttrMultiProcessorCount);
+    known[device % 64] = d;
+  }
+  return d;
+}
+
+// Whether at least one cluster, or all blocks of a cooperative launch, can run at once.
+template <class... P>
+inline bool can_run(void (*kernel)(P...), const Launch& l) {
+  if (l.shared > (48u << 10))
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(l.shared)), "shared memory");
+  if (l.cooperative) {
+    int blocks = 0;
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, int(l.threads), l.shared), "occupancy");
+    return unsigned(blocks * device_facts().processors) >= l.grid_x * l.grid_y;
+  }
+  if (l.cluster > 8)
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "cluster size");
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(l.grid_x, l.grid_y);
+  config.blockDim = dim3(l.threads);
+  config.dynamicSmemBytes = l.shared;
+  cudaLaunchAttribute attribute[1];
+  attribute[0].id = cudaLaunchAttributeClusterDimension;
+  attribute[0].val.clusterDim.x = l.cluster;
+  attribute[0].val.clusterDim.y = 1;
+  attribute[0].val.clusterDim.z = 1;
+  config.attrs = attribute;
+  config.numAttrs = 1;
+  int clusters = 0;
+  if (cudaOccupancyMaxActiveClusters(&clusters, kernel, &config) != cudaSuccess) {
+    cudaGetLastError();  // the question itself is the error: such a cluster cannot be
+    return false;
+  }
+  return clusters > 0;
 }
 
 template <class... P>

@@ -2,7 +2,8 @@
 //
 // An epilogue has kOutputs values a unit from the product (its gates), load(step, row, unit), which may run before the
 // product is there, and finish(loaded, step, row, unit, sums), which writes and returns the value that the next product
-// takes from (row, unit), kResults of them. rows(step) is how many rows take part.
+// takes from (row, unit), kResults of them. rows(step) is how many rows take part. fail(step, row, unit) writes NaN for
+// what will not be computed (the cells alone: nothing waits in a projection).
 #pragma once
 #include "../cells/registry.h"
 #include "operand.cuh"
@@ -20,6 +21,7 @@ template <class Cell, class Op>
 struct ForwardCell {
   using S = typename Op::Storage;
   using A = typename Op::Acc;
+  static constexpr bool kBackward = false;
   static constexpr int G = Cell::kGates, kOutputs = G, kResults = 1;
   int H;
   bool projected, gx_native;
@@ -72,6 +74,15 @@ struct ForwardCell {
       if (b >= s.last_from) h_n[state] = Op::store(out[0]);
     }
   }
+
+  FASTRNN_DEVICE void fail(const Step& s, int b, int u) const {
+    const int64_t state = int64_t(b) * H + u;
+    const S nan = Op::store(A(as_float(0x7fc00000u)));
+    y[(s.row + b) * H + u] = nan;
+    if (b < s.last_from) return;
+    h_n[state] = nan;
+    if (Cell::kHasCellState) c_n[state] = nan;
+  }
 };
 
 // y = W_hr h
@@ -79,6 +90,7 @@ template <class Op>
 struct ForwardProjection {
   using S = typename Op::Storage;
   using A = typename Op::Acc;
+  static constexpr bool kBackward = false;
   static constexpr int kOutputs = 1, kResults = 1;
   int P;
   S *y, *h_n;  // (N, P), (B, P)
@@ -100,6 +112,7 @@ template <class Cell, class Op>
 struct BackwardCell {
   using S = typename Op::Storage;
   using A = typename Op::Acc;
+  static constexpr bool kBackward = true;
   static constexpr int GC = Cell::kGradColumns, kOutputs = 1, kResults = Cell::kGates;
   int H;
   bool projected;
@@ -152,6 +165,13 @@ struct BackwardCell {
 #pragma unroll
     for (int g = 0; g < kResults; ++g) out[g] = grad[Cell::kGradH + g];
   }
+
+  FASTRNN_DEVICE void fail(const Step& s, int b, int u) const {
+    const S nan = Op::store(A(as_float(0x7fc00000u)));
+    for (int j = 0; j < GC && b < s.batch; ++j) dg[((s.row + b) * GC + j) * H + u] = nan;
+    if (b >= s.batch && dhx) dhx[int64_t(b) * H + u] = nan;
+    if (b >= s.batch && dcx) dcx[int64_t(b) * H + u] = nan;
+  }
 };
 
 // dh_t (rows of P) under a projection, on its way to the product with W_hr.
@@ -159,6 +179,7 @@ template <class Op>
 struct BackwardProjection {
   using S = typename Op::Storage;
   using A = typename Op::Acc;
+  static constexpr bool kBackward = true;
   static constexpr int kOutputs = 1, kResults = 1;
   int P;
   const S* dy;  // (N, P) or null

@@ -28,18 +28,19 @@ P pointer(Address address) {
 }
 
 Call make_call(int64_t T, int64_t B, int64_t H, int64_t P, Address batch_sizes, bool reverse, int dtype, bool gx_native,
-               bool tf32, Address stream, Address workspace) {
-  return Call{T,
-              B,
-              H,
-              P,
-              pointer<const int64_t*>(batch_sizes),
-              reverse,
-              DType(dtype),
-              gx_native,
-              tf32,
-              pointer(stream),
-              pointer(workspace)};
+               bool tf32, Address stream = 0, Address workspace = 0, Address status = 0, const std::string& tier = "",
+               int64_t timeout_ns = 0) {
+  Call c{};
+  c.T = T, c.B = B, c.H = H, c.P = P;
+  c.batch_sizes = pointer<const int64_t*>(batch_sizes);
+  c.reverse = reverse;
+  c.dtype = DType(dtype);
+  c.gx_native = gx_native, c.tf32 = tf32;
+  c.stream = pointer(stream), c.workspace = pointer(workspace);
+  c.status = pointer<uint32_t*>(status);
+  c.tier = tier.empty() ? '\0' : tier[0];
+  c.timeout_ns = timeout_ns;
+  return c;
 }
 
 template <class T>
@@ -63,51 +64,61 @@ auto with_operand(const Call& c, Use&& use) {
 }
 
 int64_t workspace(int cell, int64_t T, int64_t B, int64_t H, int64_t P, int dtype, bool tf32, bool backward) {
-  const Call c = make_call(T, B, H, P, 0, false, dtype, false, tf32, 0, 0);
+  const Call c = make_call(T, B, H, P, 0, false, dtype, false, tf32);
   return with_operand(c, [&](auto tag) { return workspace_size<typename decltype(tag)::Op>(cell, c, backward); });
 }
 
 void forward(int cell, int64_t T, int64_t B, int64_t H, int64_t P, Address batch_sizes, bool reverse, int dtype,
-             bool gx_native, bool tf32, Address stream, Address space, Address gx, Address w_hh, Address b_ih,
-             Address b_hh, Address w_hr, Address hx, Address cx, Address y, Address h_n, Address c_n, Address reserve,
-             Address hidden) {
-  const Forward f{make_call(T, B, H, P, batch_sizes, reverse, dtype, gx_native, tf32, stream, space),
-                  pointer(gx),
-                  pointer(w_hh),
-                  pointer(b_ih),
-                  pointer(b_hh),
-                  pointer(w_hr),
-                  pointer(hx),
-                  pointer(cx),
-                  pointer(y),
-                  pointer(h_n),
-                  pointer(c_n),
-                  pointer(reserve),
-                  pointer(hidden)};
+             bool gx_native, bool tf32, Address stream, Address space, Address status, const std::string& tier,
+             int64_t timeout_ns, Address gx, Address w_hh, Address b_ih, Address b_hh, Address w_hr, Address hx,
+             Address cx, Address y, Address h_n, Address c_n, Address reserve, Address hidden) {
+  const Forward f{
+      make_call(T, B, H, P, batch_sizes, reverse, dtype, gx_native, tf32, stream, space, status, tier, timeout_ns),
+      pointer(gx),
+      pointer(w_hh),
+      pointer(b_ih),
+      pointer(b_hh),
+      pointer(w_hr),
+      pointer(hx),
+      pointer(cx),
+      pointer(y),
+      pointer(h_n),
+      pointer(c_n),
+      pointer(reserve),
+      pointer(hidden)};
   py::gil_scoped_release release;
   with_operand(f.call, [&](auto tag) { layer_forward<typename decltype(tag)::Op>(cell, f); });
 }
 
 void backward(int cell, int64_t T, int64_t B, int64_t H, int64_t P, Address batch_sizes, bool reverse, int dtype,
-              bool tf32, Address stream, Address space, Address w_hh, Address w_hr, Address hx, Address cx, Address y,
-              Address reserve, Address dy, Address dh_n, Address dc_n, Address dg, Address dhx, Address dcx,
-              Address dh) {
-  const Backward b{make_call(T, B, H, P, batch_sizes, reverse, dtype, false, tf32, stream, space),
-                   pointer(w_hh),
-                   pointer(w_hr),
-                   pointer(hx),
-                   pointer(cx),
-                   pointer(y),
-                   pointer(reserve),
-                   pointer(dy),
-                   pointer(dh_n),
-                   pointer(dc_n),
-                   pointer(dg),
-                   pointer(dhx),
-                   pointer(dcx),
-                   pointer(dh)};
+              bool tf32, Address stream, Address space, Address status, const std::string& tier, int64_t timeout_ns,
+              Address w_hh, Address w_hr, Address hx, Address cx, Address y, Address reserve, Address dy, Address dh_n,
+              Address dc_n, Address dg, Address dhx, Address dcx, Address dh) {
+  const Backward b{
+      make_call(T, B, H, P, batch_sizes, reverse, dtype, false, tf32, stream, space, status, tier, timeout_ns),
+      pointer(w_hh),
+      pointer(w_hr),
+      pointer(hx),
+      pointer(cx),
+      pointer(y),
+      pointer(reserve),
+      pointer(dy),
+      pointer(dh_n),
+      pointer(dc_n),
+      pointer(dg),
+      pointer(dhx),
+      pointer(dcx),
+      pointer(dh)};
   py::gil_scoped_release release;
   with_operand(b.call, [&](auto tag) { layer_backward<typename decltype(tag)::Op>(cell, b); });
+}
+
+// (tier, why)
+py::tuple plan(int cell, int64_t T, int64_t B, int64_t H, int64_t P, Address batch_sizes, int dtype, bool tf32,
+               Address status, const std::string& tier, bool backward) {
+  const Call c = make_call(T, B, H, P, batch_sizes, false, dtype, false, tf32, 0, 0, status, tier);
+  const Plan p = with_operand(c, [&](auto tag) { return layer_plan<typename decltype(tag)::Op>(cell, c, backward); });
+  return py::make_tuple(std::string(1, p.tier), p.why);
 }
 
 // name -> (gates, saved values a unit, cell state, gradient columns, first column of the input's side, of the state's)
@@ -141,6 +152,7 @@ PYBIND11_MODULE(FASTRNN_CUDA_MODULE, m) {
   m.attr("CELLS") = fastrnn::cuda::cells();
   m.def("forward", &fastrnn::cuda::forward);
   m.def("backward", &fastrnn::cuda::backward);
+  m.def("plan", &fastrnn::cuda::plan);
   m.def("workspace_size", &fastrnn::cuda::workspace);
   m.def("gate_of_x", &fastrnn::cuda::gate_of_x);
 }

@@ -1,7 +1,7 @@
 // The recurrent product of one step with its epilogue, and what lays operands out for it.
 //
-// A tile is 8 * UH units with all their gates, for NT batch groups of 8 rows. The warps of a block share a tile's k blocks
-// and add their parts up in shared memory, always in the same order.
+// A tile is 8 * UH units with all their gates, for NT batch groups of 8 rows. A block has UT tiles; the KS warps of a tile
+// share its k blocks and add their parts up in shared memory, always in the same order.
 #pragma once
 #include "epilogue.cuh"
 
@@ -14,26 +14,28 @@ constexpr int kWarps = 8, kThreads = 32 * kWarps;
 template <class Epilogue>
 constexpr int kUnitHalves = Epilogue::kOutputs % 2 ? 2 : 1;
 
-template <class Op, class Epilogue, int NT>
+template <class Op, class Epilogue, int NT, int UT = 1>
 struct Tile {
   using A = typename Op::Acc;
   using E = typename Op::Element;
   static constexpr int G = Epilogue::kOutputs, UH = kUnitHalves<Epilogue>, HALVES = G * UH, U = 8 * UH;
+  static constexpr int KS = kWarps / UT;  // warps that share a tile
   // The (row, unit) pairs of a tile, one or more a thread.
-  static constexpr int kItems = NT * UH * 64, kMine = (kItems + kThreads - 1) / kThreads;
+  static constexpr int kItems = UT * NT * UH * 64, kMine = (kItems + kThreads - 1) / kThreads;
   static constexpr unsigned kShared = unsigned(kWarps * NT * HALVES * 64 * sizeof(A));
 
   typename Epilogue::Loaded loaded[kMine];
 
   struct Item {
-    int lane, column, half, group, row, unit;
+    int lane, column, half, group, tile, row, unit;
     bool valid;
   };
   static FASTRNN_DEVICE Item item(const Epilogue& epi, const Step& step, int i, int tile, int first_group) {
     Item it;
-    it.lane = i % 32, it.column = i / 32 % 2, it.half = i / 64 % UH, it.group = i / (64 * UH);
+    it.lane = i % 32, it.column = i / 32 % 2, it.half = i / 64 % UH, it.group = i / (64 * UH) % NT,
+    it.tile = i / (64 * UH * NT);
     it.row = (first_group + it.group) * 8 + it.lane % 4 * 2 + it.column;
-    it.unit = tile * U + it.half * 8 + it.lane / 4;
+    it.unit = (tile * UT + it.tile) * U + it.half * 8 + it.lane / 4;
     it.valid = i < kItems && it.row < epi.rows(step) && it.unit < epi.units();
     return it;
   }
@@ -91,8 +93,9 @@ struct Tile {
       for (int g = 0; g < G; ++g) {
         sums[g] = A(0);
 #pragma unroll
-        for (int w = 0; w < kWarps; ++w)
-          sums[g] += shared[(((w * NT + it.group) * HALVES + g * UH + it.half) * 2 + it.column) * 32 + it.lane];
+        for (int w = 0; w < KS; ++w)
+          sums[g] += shared[((((it.tile * KS + w) * NT + it.group) * HALVES + g * UH + it.half) * 2 + it.column) * 32 +
+                            it.lane];
       }
       epi.finish(loaded[m], step, it.row, it.unit, sums, out);
 #pragma unroll
@@ -164,6 +167,8 @@ struct Begin {
   const S* from[2];        // null: zeros
   A* to[2];
   int64_t n[2];
+  uint32_t* flags = nullptr;  // set to zero
+  int64_t flag_count = 0;
 };
 
 template <class Op>
@@ -181,6 +186,7 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) begin_kernel(Begin<Op> p) {
   }
   for (int j = 0; j < 2; ++j)
     for (int64_t i = start; i < p.n[j]; i += stride) p.to[j][i] = value<Op>(p.from[j], i);
+  for (int64_t i = start; i < p.flag_count; i += stride) p.flags[i] = 0;
 }
 
 }  // namespace cuda

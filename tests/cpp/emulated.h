@@ -19,6 +19,7 @@
 #define FASTRNN_DEVICE inline
 #define FASTRNN_BOTH inline
 #define FASTRNN_BOUNDS(threads)
+#define FASTRNN_BOUNDS_ALONE(threads)
 
 namespace fastrnn {
 namespace cuda {
@@ -29,6 +30,7 @@ constexpr size_t kStack = 64 << 10;
 struct Barrier {
   int expected = 0, arrived = 0;
   unsigned generation = 0;
+  bool any[2] = {false, false};  // what sync_threads_or gathers, by generation
 };
 struct Warp {
   Barrier barrier;
@@ -149,6 +151,14 @@ inline int block_x() { return emulated::running->block->x; }
 inline int block_y() { return emulated::running->block->y; }
 inline int blocks_x() { return emulated::grid_x; }
 inline void sync_threads() { emulated::wait(emulated::running->block->barrier); }
+inline bool sync_threads_or(bool any) {
+  emulated::Barrier& b = emulated::running->block->barrier;
+  const unsigned mine = b.generation & 1;
+  if (b.arrived == 0) b.any[mine] = false;
+  b.any[mine] = b.any[mine] || any;
+  emulated::wait(b);
+  return b.any[mine];
+}
 inline void sync_warp() { emulated::wait(emulated::warp().barrier); }
 inline unsigned char* shared_memory() { return emulated::running->block->shared.data(); }
 
@@ -176,7 +186,7 @@ inline void store_system(uint32_t* p, uint32_t v) { *p = v; }
 inline void fence_device() {}
 inline uint64_t nanoseconds() {
   static uint64_t ticks = 0;  // a clock of polls: what waits forever times out soon
-  return ticks += 10000;
+  return ticks += 100;
 }
 inline void pause() { emulated::yield(); }
 
@@ -217,6 +227,13 @@ inline void send_piece(Piece* local, Piece v, uint64_t* bar, unsigned rank) {
   auto* b = reinterpret_cast<EmulatedBarrier*>(in_block(bar, rank));
   b->bytes -= 16;
   b->end();
+}
+
+// An imagined H100.
+inline DeviceFacts device_facts() { return {90, 132, 227 << 10, true}; }
+template <class... P>
+inline bool can_run(void (*)(P...), const Launch&) {
+  return true;
 }
 
 template <class... P>

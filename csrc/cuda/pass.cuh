@@ -1,9 +1,11 @@
-// Tier c: a kernel a step (two under a projection), any size and dtype. Nothing waits, nothing is allocated, everything
-// goes to the caller's stream, so that a call can be captured in a graph.
+// The host's side of a pass: packs, starts the states, and runs the steps in the tier that the plan chose.
+//
+// Tier c is a kernel a step (two under a projection), any size and dtype. In every tier nothing waits, nothing is
+// allocated, and everything goes to the caller's stream, so that a call can be captured in a graph.
 #pragma once
 #include <algorithm>
 
-#include "product.cuh"
+#include "persistent.cuh"
 
 namespace fastrnn {
 namespace cuda {
@@ -26,13 +28,13 @@ class Carver {
 };
 
 template <class Op>
-class PerStep {
+class Pass {
   using E = typename Op::Element;
   using S = typename Op::Storage;
   using A = typename Op::Acc;
 
  public:
-  explicit PerStep(const Call& c)
+  explicit Pass(const Call& c)
       : c_(c), space_(c.workspace), groups_(int((c.B + 7) / 8 + kMaxGroups - 1) / kMaxGroups * kMaxGroups) {}
 
   int64_t used() const { return space_.used(); }
@@ -41,6 +43,7 @@ class PerStep {
   void plan_forward() {
     w_ = weights<ForwardCell<Cell, Op>>(c_.H, c_.R());
     ring(c_.R());
+    flags_ = space_.take<uint32_t>(kFlags);
     carry_h_ = space_.take<A>(Cell::kReadsHPrev ? c_.B * c_.H : 0);
     carry_c_ = space_.take<A>(Cell::kHasCellState ? c_.B * c_.H : 0);
     if (c_.P) {
@@ -54,6 +57,7 @@ class PerStep {
     const int64_t depth = Cell::kGates * c_.H;
     w_ = weights<BackwardCell<Cell, Op>>(c_.R(), depth);
     ring(depth);
+    flags_ = space_.take<uint32_t>(kFlags);
     carry_h_ = space_.take<A>(c_.B * c_.R());
     carry_c_ = space_.take<A>(Cell::kHasCellState ? c_.B * c_.H : 0);
     if (c_.P) {
@@ -71,6 +75,7 @@ class PerStep {
     Begin<Op> start{storage(f.hx), {slot_[0], slot_[1]}, c_.B, R, elements(slot_[0]), {}, {carry_h_, carry_c_}, {}};
     start.from[0] = storage(f.hx), start.from[1] = storage(f.cx);
     start.n[0] = Cell::kReadsHPrev ? c_.B * H : 0, start.n[1] = Cell::kHasCellState ? c_.B * H : 0;
+    start.flags = flags_, start.flag_count = kFlags;
     begin(start);
     A* reserve = static_cast<A*>(f.reserve);
     const ForwardCell<Cell, Op> cell{
@@ -88,6 +93,7 @@ class PerStep {
         reserve,
         reserve && Cell::kHasCellState ? reserve + steps.rows() * Cell::kSaved * H : nullptr,
         storage(f.hidden)};
+    if (resident(cell)) return;
     if (!c_.P) {
       for (int64_t s = 0; s < c_.T; ++s) {
         const Step step = steps.forward(s);
@@ -114,6 +120,7 @@ class PerStep {
     Begin<Op> start{nullptr, {slot_[0], slot_[1]}, c_.B, depth, elements(slot_[0]), {}, {carry_h_, carry_c_}, {}};
     start.from[0] = storage(f.dh_n), start.from[1] = storage(f.dc_n);
     start.n[0] = c_.B * R, start.n[1] = Cell::kHasCellState ? c_.B * H : 0;
+    start.flags = flags_, start.flag_count = kFlags;
     begin(start);
     const A* reserve = static_cast<const A*>(f.reserve);
     const BackwardCell<Cell, Op> cell{
@@ -121,6 +128,7 @@ class PerStep {
         storage(f.y),  storage(f.dy), reserve,       reserve + steps.rows() * Cell::kSaved * H,
         carry_h_,      carry_c_,      storage(f.dg), storage(f.dhx),
         storage(f.dcx)};
+    if (resident(cell)) return;
     if (!c_.P) {
       for (int64_t s = 0; s <= c_.T; ++s) {
         const Step step = steps.backward(s);
@@ -138,7 +146,71 @@ class PerStep {
     }
   }
 
+  // Which tier a pass takes, and why.
+  template <class Epilogue>
+  Plan plan() const {
+    const DeviceFacts facts = device_facts();
+    return make_plan(c_, need<Epilogue, ClusterExchange<Op, kTeam>>(), need<Epilogue, GridExchange<Op, kTeam>>(),
+                     facts);
+  }
+
  private:
+  static constexpr int kTeam = 2;          // batch groups that resident weights serve together
+  static constexpr int64_t kFlags = 1024;  // processors of any device, at least
+
+  template <class Epilogue, class Exchange>
+  Need need() const {
+    using Sh = Share<Epilogue, Exchange::kCluster>;
+    Need n;
+    n.matrix = Op::kMatrix;
+    n.per_piece = Layout<Op>::kPerPiece;
+    n.kblocks = Layout<Op>::blocks(Epilogue::kBackward ? int64_t(Epilogue::kResults) * c_.H : c_.H);
+    n.capacity = Sh::KS * Sh::KBW;
+    n.blocks = unsigned((c_.H + Sh::UT * Sh::U - 1) / (Sh::UT * Sh::U));
+    n.teams = unsigned((c_.B + 8 * kTeam - 1) / (8 * kTeam));
+    n.shared = 0;
+    if constexpr (Op::kMatrix) n.shared = resident_shared<Op, Epilogue, kTeam, Exchange>(n.kblocks);
+    return n;
+  }
+
+  // Runs all steps in one launch if the plan says so.
+  template <class Epilogue>
+  bool resident(const Epilogue& epi) const {
+    if constexpr (Op::kMatrix) {
+      if (epi.projected) return false;
+      const char tier = plan<Epilogue>().tier;
+      if (tier == 'a') return run_resident<ClusterExchange<Op, kTeam>>(epi);
+      if (tier == 'b') return run_resident<GridExchange<Op, kTeam>>(epi);
+    }
+    return false;
+  }
+  template <class Exchange, class Epilogue>
+  bool run_resident(const Epilogue& epi) const {
+    const Need n = need<Epilogue, Exchange>();
+    Launch l;
+    l.grid_x = n.blocks;
+    l.grid_y = n.teams;
+    l.threads = kThreads;
+    l.shared = n.shared;
+    l.stream = c_.stream;
+    l.cluster = Exchange::kCluster ? n.blocks : 1;
+    l.cooperative = !Exchange::kCluster;
+    const auto kernel = resident_kernel<Op, Epilogue, kTeam, Exchange>;
+    if (!can_run(kernel, l)) return false;
+    Resident<Op> p;
+    p.steps = StepTable::of(c_);
+    p.count = int(c_.T) + Epilogue::kBackward;
+    p.backward = Epilogue::kBackward;
+    p.reverse = c_.reverse;
+    p.w = reinterpret_cast<const Piece*>(w_);
+    p.slot[0] = slot_[0], p.slot[1] = slot_[1];
+    p.flags = flags_;
+    p.status = c_.status;
+    p.timeout_ns = c_.timeout_ns;
+    launch(kernel, l, epi, p);
+    return true;
+  }
+
   static constexpr int kMaxGroups = 4;  // batch groups a block takes at most
 
   static const S* storage(const void* p) { return static_cast<const S*>(p); }
@@ -209,7 +281,8 @@ class PerStep {
   Carver space_;
   const int groups_;
   E *w_ = nullptr, *w_hr_ = nullptr;  // packed
-  Operand<Op> slot_[2], between_;     // recurrent operand, read and written in turn; the projection's other side
+  uint32_t* flags_ = nullptr;
+  Operand<Op> slot_[2], between_;  // recurrent operand, read and written in turn; the projection's other side
   A *carry_h_ = nullptr, *carry_c_ = nullptr;  // (B, R) or (B, H), (B, H)
 };
 
