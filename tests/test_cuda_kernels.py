@@ -143,12 +143,20 @@ def assert_planned(case: Case, tier: str) -> None:
     [(torch.float32, 36, 5e-3), (torch.bfloat16, 40, 0.05), (torch.float16, 72, 0.007)],
     ids=["tf32", "bf16", "fp16"],
 )
-def test_persistent(device, order, persistent, cell, form, dtype, H, cap):
+def test_persistent(device, persistent, monkeypatch, cell, form, dtype, H, cap):
     B = 20 if H == 40 else 5  # two teams of batch groups, and one that is not full
+    monkeypatch.setenv("FASTRNN_EMULATED_ORDER", {36: "0", 40: "1", 72: "7"}[H])
     case = Case(cell, 5, B, 7, H, dtype=dtype, reverse="reversed" in form, state="ragged" in form)
     case = ragged(case) if "ragged" in form else case
     assert_planned(case, persistent)
     assert rounded(case) < cap
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_persistent_with_several_k_blocks_a_warp(device, persistent, cell):
+    case = Case(cell, 4, 3, 5, 144, dtype=torch.float32)
+    assert_planned(case, persistent)
+    assert rounded(case) < 5e-3
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -201,14 +201,15 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS_ALONE(kThreads) resident_kernel(Epilogue epi,
     t.load(epi, step, block_x(), first_group);
     const bool there = s == 0 || exchange.wait(p, s);
     A sums[NT][HALVES][2] = {};
-    if (there)
+    // also where a wait was too long: a matrix instruction wants every lane of its warp, and lanes may have waited in vain
+    // one by one
 #pragma unroll
-      for (int i = 0; i < KBW; ++i) {
-        const int kb = part + i * KS;
-        if (kb < kblocks)
+    for (int i = 0; i < KBW; ++i) {
+      const int kb = part + i * KS;
+      if (kb < kblocks)
 #pragma unroll
-          for (int n = 0; n < NT; ++n) multiply<Op, HALVES>(sums[n], w[i], exchange.read(p, s, n, kb, lane));
-      }
+        for (int n = 0; n < NT; ++n) multiply<Op, HALVES>(sums[n], w[i], exchange.read(p, s, n, kb, lane));
+    }
     Tl::put(sums_of_warps, sums);
     if (sync_threads_or(!there)) {
       // Another block did not come: what follows is not computed, and says so.
