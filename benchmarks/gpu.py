@@ -152,30 +152,33 @@ def measure(case: Case, dtype: str, seconds: float) -> dict[str, Any]:
     return result
 
 
+def time_tier(cell: str, units: int, tier: str, seconds: float) -> dict[str, float]:
+    """Microseconds a step of a forward and a backward pass in one tier, forced; nothing where it cannot run them."""
+    layer = getattr(fastrnn, CLASSES[cell])(units, units, dtype=torch.bfloat16, device="cuda")
+    x = torch.randn(256, 16, units, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    leaves, gradient = [x, *layer.parameters()], torch.randn_like(x)
+
+    def forward() -> None:
+        with torch.no_grad():
+            layer(x)
+
+    y = layer(x)[0]
+    runs = {"forward": forward, "backward": lambda: torch.autograd.grad(y, leaves, gradient, retain_graph=True)}
+    planned = {mode: _cuda.plan(cell, 256, 16, units, torch.bfloat16, backward=mode == "backward")[0] for mode in runs}
+    return {f"{tier} {m}": median_us(run, seconds)[0] / 256 for m, run in runs.items() if planned[m] == tier}
+
+
 def measure_tiers(seconds: float) -> list[dict[str, Any]]:
-    """Microseconds a step of each tier, forced, by size: what a step costs where the product is small is the exchange."""
+    """Every tier by size: what a step costs where the product is small is launch or exchange."""
     pin("bf16")
     found = []
     for cell in ("lstm", "gru"):
-        for h in (32, 128, 256, 512, 1024):
-            row: dict[str, Any] = {"cell": cell, "H": h, "B": 16, "T": 256}
-            layer = getattr(fastrnn, CLASSES[cell])(h, h, dtype=torch.bfloat16, device="cuda")
-            x = torch.randn(256, 16, h, device="cuda", dtype=torch.bfloat16, requires_grad=True)
-            leaves, gradient = [x, *layer.parameters()], torch.randn_like(x)
+        for units in (32, 128, 256, 512, 1024):
+            times: dict[str, float] = {}
             for tier in _cuda.TIERS:
                 os.environ["FASTRNN_CUDA_TIER"] = tier
-                for mode in ("forward", "backward"):
-                    planned = _cuda.plan(cell, 256, 16, h, torch.bfloat16, backward=mode == "backward")
-                    if planned[0] != tier:
-                        continue
-                    if mode == "forward":
-                        with torch.no_grad():
-                            us = median_us(lambda: layer(x), seconds)[0]
-                    else:
-                        y = layer(x)[0]
-                        us = median_us(lambda: torch.autograd.grad(y, leaves, gradient, retain_graph=True), seconds)[0]
-                    row[f"{tier} {mode}"] = us / 256
-            found.append(row)
+                times |= time_tier(cell, units, tier, seconds)
+            found.append({"cell": cell, "H": units, "B": 16, "T": 256, "us_per_step": times})
     os.environ.pop("FASTRNN_CUDA_TIER")
     return found
 
@@ -223,7 +226,7 @@ def main() -> None:
     tiers = measure_tiers(options.seconds) if "bf16" in options.dtype else []
     text = table(results)
     for row in tiers:
-        costs = ", ".join(f"{k} {v:.2f}" for k, v in row.items() if k[0] in "abc" and k != "cell")
+        costs = ", ".join(f"{name} {us:.2f}" for name, us in row["us_per_step"].items())
         text += f"\ntiers {row['cell']} H={row['H']} B=16 bf16, us a step: {costs}"
     facts = {
         "device": torch.cuda.get_device_name(),
