@@ -4,17 +4,20 @@ No torch and no GPU is needed to build.
 Environment variables:
   FASTRNN_ISAS       comma-separated subset of the ISAs to build (default: all that the target knows)
   FASTRNN_SANITIZE   1: AddressSanitizer and UndefinedBehaviorSanitizer
-  FASTRNN_CUDA       auto: CUDA kernels where nvcc is found (default); 1: an error without nvcc; 0: none
-  FASTRNN_CUDA_ARCHS comma-separated, for instance 80,90a: machine code for each, and PTX of the last plain one for
-                     later GPUs (default: 80,90a; "all": every one that nvcc knows of 80 86 89 90a 100 120)
+  FASTRNN_CUDA       auto: CUDA kernels where nvcc is found and compiles them (default); 1: an error where it does not;
+                     0: none
+  FASTRNN_CUDA_ARCHS comma-separated, for instance 80,90a: machine code for each, and PTX of the newest up to 90 for
+                     later GPUs (default: those that nvcc knows of 80 86 89 90a 100 120)
   NVCC, CUDA_HOME    the compiler, or the toolkit's folder (default: nvcc in the PATH, then /usr/local/cuda)
   MAX_JOBS           compiler processes at once (default: the number of cores)
 """
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +25,7 @@ from pathlib import Path
 import pybind11
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, LinkError
 
 ROOT = Path(__file__).parent.resolve()
 SANITIZE = os.environ.get("FASTRNN_SANITIZE", "0") == "1"
@@ -83,9 +87,11 @@ def extension(module: str, sources: list[str], flags: list[str]) -> Extension:
 
 # ---- CUDA ----------------------------------------------------------------------------------------------------------
 CUDA_SOURCES = [f"layer_{name}.cu" for name in ("bf16", "f16", "tf32", "f32", "f64")]
-ALL_ARCHS = ["80", "86", "89", "90a", "100", "120"]
-# sm_80 code runs on 8.x, sm_90a code on 9.0; later GPUs compile the PTX at first use
-DEFAULT_ARCHS = ["80", "90a"]
+ARCHS = ["80", "86", "89", "90a", "100", "120"]
+
+
+class CudaError(Exception):
+    """The CUDA kernels cannot be compiled here, in one line."""
 
 
 def find_nvcc() -> str | None:
@@ -94,36 +100,78 @@ def find_nvcc() -> str | None:
     return os.environ.get("NVCC") or shutil.which("nvcc", path=path)
 
 
-def wanted_nvcc() -> str | None:
-    """The CUDA compiler, or None: no CUDA kernels."""
+def cuda_choice() -> str:
     choice = os.environ.get("FASTRNN_CUDA", "auto")
     if choice not in ("0", "1", "auto"):
         raise SystemExit(f"FASTRNN_CUDA={choice}: choose 0, 1 or auto")
-    nvcc = None if choice == "0" or SANITIZE else find_nvcc()
-    if choice == "1" and not nvcc:
-        raise SystemExit("FASTRNN_CUDA=1, but nvcc was not found: install the CUDA toolkit, or set NVCC or CUDA_HOME")
-    return nvcc
+    return "0" if SANITIZE else choice
+
+
+def without_cuda(reason: str) -> None:
+    """Goes on without CUDA kernels, or not at all."""
+    if cuda_choice() == "1":
+        raise SystemExit(f"FASTRNN_CUDA=1, but {reason}")
+    print(f"warning: fastrnn is built without CUDA kernels: {reason}", file=sys.stderr)
+
+
+def ask(nvcc: str, *arguments: str) -> str:
+    """What nvcc prints, on either stream."""
+    try:
+        done = subprocess.run([nvcc, *arguments], capture_output=True, text=True, cwd=ROOT)
+    except OSError as error:
+        raise CudaError(f"{nvcc} does not run: {error.strerror}") from None
+    if done.returncode:
+        raise CudaError(f"{nvcc} {arguments[0]} failed: {first_line(done.stderr)}")
+    return done.stdout + done.stderr
+
+
+def first_line(text: str) -> str:
+    """The first line that names an error, or the first of all."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["it said nothing"]
+    return next((line for line in lines if "error" in line.lower()), lines[0])
 
 
 def cuda_archs(nvcc: str) -> list[str]:
     asked = [a for a in os.environ.get("FASTRNN_CUDA_ARCHS", "").split(",") if a]
-    if asked != ["all"]:
-        return asked or DEFAULT_ARCHS
-    known = subprocess.run([nvcc, "--list-gpu-code"], capture_output=True, text=True, check=True).stdout.split()
-    return [a for a in ALL_ARCHS if f"sm_{a.rstrip('a')}" in known]
+    known = ask(nvcc, "--list-gpu-code").split()
+    if unknown := [a for a in asked if not re.fullmatch(r"\d+a?", a) or f"sm_{a.rstrip('a')}" not in known]:
+        raise SystemExit(f"FASTRNN_CUDA_ARCHS names {', '.join(unknown)}; {nvcc} knows {' '.join(known)}")
+    archs = asked or [a for a in ARCHS if f"sm_{a.rstrip('a')}" in known]
+    if not archs:
+        raise CudaError(f"{nvcc} is too old: it knows none of sm_{', sm_'.join(ARCHS)}")
+    return archs
+
+
+def cuda_extensions() -> list[Extension]:
+    """The module of the CUDA kernels, if it is wanted and can be compiled."""
+    if cuda_choice() == "0":
+        return []
+    nvcc = find_nvcc()
+    if nvcc is None:
+        if cuda_choice() == "1":
+            without_cuda("nvcc was not found: install the CUDA toolkit, or set NVCC or CUDA_HOME")
+        return []
+    try:
+        return [cuda_extension(nvcc)]
+    except CudaError as error:
+        without_cuda(str(error))
+        return []
 
 
 def cuda_extension(nvcc: str) -> Extension:
     archs = cuda_archs(nvcc)
-    plain = max((a.rstrip("a") for a in archs), key=int)
+    # The kernels use nothing newer than sm_90's instructions, so its PTX serves every later GPU.
+    plain = min(90, max(int(a.rstrip("a")) for a in archs))
     targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in archs]
     targets.append(f"-gencode=arch=compute_{plain},code=compute_{plain}")
     toolkit = Path(nvcc).resolve().parent.parent
     if not (toolkit / "include/cuda_runtime.h").exists():  # nvcc is a script that calls the real one
-        out = subprocess.run([nvcc, "--dryrun", "x.cu"], capture_output=True, text=True, cwd=ROOT).stderr
-        top = next(line.split("=", 1)[1] for line in out.splitlines() if line.startswith("#$ TOP="))
-        toolkit = Path(top).resolve()
-    libraries = [str(toolkit / folder) for folder in ("lib64", "lib", "targets/x86_64-linux/lib")]
+        out = ask(nvcc, "--dryrun", "x.cu").splitlines()
+        tops = [line.split("=", 1)[1] for line in out if line.startswith("#$ TOP=")]
+        if not tops:
+            raise CudaError(f"{nvcc} does not say where its toolkit is")
+        toolkit = Path(tops[0]).resolve()
+    libraries = map(str, [toolkit / "lib64", toolkit / "lib", *sorted(toolkit.glob("targets/*/lib"))])
     built_for = f'-DFASTRNN_CUDA_ARCHS="{" ".join(archs)}, PTX {plain}"'
     ext = extension("_kernels_cuda", ["../cuda/module.cpp"], [built_for])
     ext.sources = [f"csrc/cuda/{name}" for name in [*CUDA_SOURCES, "module.cpp"]]
@@ -139,19 +187,29 @@ class BuildKernels(build_ext):
 
     def build_extensions(self) -> None:
         jobs = int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
-        tasks = [(ext, source) for ext in self.extensions for source in ext.sources]
         with ThreadPoolExecutor(jobs) as pool:
-            objects = list(pool.map(lambda task: self.compile_object(*task), tasks))
-        for ext in self.extensions:
-            mine = [o for (e, _), o in zip(tasks, objects, strict=True) if e is ext]
-            self.compiler.link_shared_object(
-                mine,
-                self.get_ext_fullpath(ext.name),
-                libraries=self.get_libraries(ext),
-                extra_postargs=ext.extra_link_args,
-                build_temp=self.build_temp,
-                target_lang="c++",
-            )
+            # the longest first
+            order = sorted(self.extensions, key=lambda ext: not hasattr(ext, "nvcc"))
+            found = {e.name: [pool.submit(self.compile_object, e, source) for source in e.sources] for e in order}
+        for ext in list(self.extensions):
+            try:
+                self.link(ext, [future.result() for future in found[ext.name]])
+            except (CudaError, CompileError, LinkError) as error:
+                if not hasattr(ext, "nvcc"):
+                    raise
+                without_cuda(str(error))
+                self.extensions.remove(ext)
+                Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)  # of older sources
+
+    def link(self, ext: Extension, objects: list[str]) -> None:
+        self.compiler.link_shared_object(
+            objects,
+            self.get_ext_fullpath(ext.name),
+            libraries=self.get_libraries(ext),
+            extra_postargs=ext.extra_link_args,
+            build_temp=self.build_temp,
+            target_lang="c++",
+        )
 
     def compile_object(self, ext: Extension, source: str) -> str:
         # the same source serves several ISAs and flag sets: each gets a folder of its own
@@ -169,8 +227,12 @@ class BuildKernels(build_ext):
             command = [*ext.nvcc, "-c", source, "-o", target]
             done = subprocess.run(command, capture_output=True, text=True)
             Path(target).with_suffix(".ptxas").write_text(done.stderr)  # registers and shared memory of each kernel
+            said = [line for line in done.stderr.splitlines() if "warning" in line]
+            if done.returncode and cuda_choice() == "1":
+                said = [" ".join(command), done.stderr]
+            print(*said, sep="\n", end="\n" * bool(said), file=sys.stderr)
             if done.returncode:
-                raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+                raise CudaError(f"{command[0]} failed on {source}: {first_line(done.stderr)}")
             return target
         self.compiler.compile(
             [source],
@@ -193,12 +255,7 @@ def kernels(isa: str) -> Extension:
     return ext
 
 
-nvcc = wanted_nvcc()
 setup(
-    ext_modules=[
-        extension("_cpu", ["detect.cpp"], []),
-        *map(kernels, wanted_isas()),
-        *([cuda_extension(nvcc)] if nvcc else []),
-    ],
+    ext_modules=[extension("_cpu", ["detect.cpp"], []), *map(kernels, wanted_isas()), *cuda_extensions()],
     cmdclass={"build_ext": BuildKernels},
 )

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastrnn import _cuda, _native
+from fastrnn import _cuda, _cuda_layer, _native
 from fastrnn._checks import GATES
 
 # Order of the gradients that layer_backward returns, and of its `needed` flags.
@@ -189,8 +189,8 @@ def _as_operation(kernel: Callable[..., tuple[Tensor | None, ...]]) -> Callable[
 
 _library.impl("layer_forward", _as_operation(_forward_kernel), "CPU")
 _library.impl("layer_backward", _as_operation(_backward_kernel), "CPU")
-_library.impl("layer_forward", _cuda.forward, "CUDA")
-_library.impl("layer_backward", _cuda.backward, "CUDA")
+_library.impl("layer_forward", _cuda_layer.forward, "CUDA")
+_library.impl("layer_backward", _cuda_layer.backward, "CUDA")
 
 
 @torch.library.register_fake("fastrnn::layer_forward")
@@ -278,7 +278,7 @@ def layer_forward(cell, x, *args):
     run = (
         _forward_kernel
         if _direct(x, *args[:7])
-        else _elsewhere(_cuda.forward, torch.ops.fastrnn.layer_forward, x, *args[:7])
+        else _elsewhere(_cuda_layer.forward, torch.ops.fastrnn.layer_forward, x, *args[:7])
     )
     return run(cell, x, *args)
 
@@ -298,5 +298,5 @@ def layer_backward(cell, dy, dh_n, dc_n, x, *args):
     elif _direct(*tensors):
         run = _backward_kernel
     else:
-        run = _elsewhere(_cuda.backward, torch.ops.fastrnn.layer_backward, *tensors)
+        run = _elsewhere(_cuda_layer.backward, torch.ops.fastrnn.layer_backward, *tensors)
     return run(cell, dy, dh_n, dc_n, x, *args)

@@ -81,23 +81,17 @@ FASTRNN_DEVICE float to_tf32(float v) {
 FASTRNN_DEVICE float as_float(uint32_t v) { return __uint_as_float(v); }
 
 // ---- matrix instructions: c (16, 8) += a (16, k) b (k, 8), fragments as in the PTX manual ----------------------------
-FASTRNN_DEVICE void mma_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-FASTRNN_DEVICE void mma_f16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-FASTRNN_DEVICE void mma_tf32(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
+#define FASTRNN_MMA(name, shape, type)                                                        \
+  FASTRNN_DEVICE void name(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) { \
+    asm volatile("mma.sync.aligned." shape ".row.col.f32." type "." type                      \
+                 ".f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"                 \
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])                             \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));             \
+  }
+FASTRNN_MMA(mma_bf16, "m16n8k16", "bf16")
+FASTRNN_MMA(mma_f16, "m16n8k16", "f16")
+FASTRNN_MMA(mma_tf32, "m16n8k8", "tf32")
+#undef FASTRNN_MMA
 
 // ---- memory that other blocks write while this kernel runs: past the first-level cache --------------------------------
 FASTRNN_DEVICE Piece load_piece(const Piece* p) {
@@ -199,63 +193,75 @@ inline DeviceFacts device_facts() {
   return d;
 }
 
+// What a launch asks for beside grid and block.
+template <class... P>
+class LaunchConfig {
+ public:
+  LaunchConfig(void (*kernel)(P...), const Launch& l) {
+    if (l.shared > (48u << 10))
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(l.shared)), "shared memory");
+    if (l.cluster > 8)
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "cluster size");
+    config_.gridDim = dim3(l.grid_x, l.grid_y);
+    config_.blockDim = dim3(l.threads);
+    config_.dynamicSmemBytes = l.shared;
+    config_.stream = static_cast<cudaStream_t>(l.stream);
+    config_.attrs = attribute_;
+    if (l.cluster > 1) {
+      auto& a = attribute_[config_.numAttrs++];
+      a.id = cudaLaunchAttributeClusterDimension;
+      a.val.clusterDim.x = l.cluster;
+      a.val.clusterDim.y = a.val.clusterDim.z = 1;
+    }
+    if (l.cooperative) {
+      auto& a = attribute_[config_.numAttrs++];
+      a.id = cudaLaunchAttributeCooperative;
+      a.val.cooperative = 1;
+    }
+  }
+  LaunchConfig(const LaunchConfig&) = delete;
+  LaunchConfig& operator=(const LaunchConfig&) = delete;
+  const cudaLaunchConfig_t* get() const { return &config_; }
+
+ private:
+  cudaLaunchConfig_t config_{};
+  cudaLaunchAttribute attribute_[2];
+};
+
 // Whether at least one cluster, or all blocks of a cooperative launch, can run at once.
 template <class... P>
 inline bool can_run(void (*kernel)(P...), const Launch& l) {
-  if (l.shared > (48u << 10))
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(l.shared)), "shared memory");
+  struct Answer {
+    void (*kernel)(P...);
+    int device;
+    unsigned grid_x, grid_y, shared, cluster;
+    bool yes;
+  };
+  static thread_local Answer last{};  // the driver takes long to answer, and calls come by thousands
+  int device = 0;
+  check(cudaGetDevice(&device), "device");
+  if (last.kernel == kernel && last.device == device && last.grid_x == l.grid_x && last.grid_y == l.grid_y &&
+      last.shared == l.shared && last.cluster == l.cluster)
+    return last.yes;
+  const LaunchConfig<P...> config(kernel, l);
+  int count = 0;
+  bool yes = false;
   if (l.cooperative) {
-    int blocks = 0;
-    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, int(l.threads), l.shared), "occupancy");
-    return unsigned(blocks * device_facts().processors) >= l.grid_x * l.grid_y;
-  }
-  if (l.cluster > 8)
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "cluster size");
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(l.grid_x, l.grid_y);
-  config.blockDim = dim3(l.threads);
-  config.dynamicSmemBytes = l.shared;
-  cudaLaunchAttribute attribute[1];
-  attribute[0].id = cudaLaunchAttributeClusterDimension;
-  attribute[0].val.clusterDim.x = l.cluster;
-  attribute[0].val.clusterDim.y = 1;
-  attribute[0].val.clusterDim.z = 1;
-  config.attrs = attribute;
-  config.numAttrs = 1;
-  int clusters = 0;
-  if (cudaOccupancyMaxActiveClusters(&clusters, kernel, &config) != cudaSuccess) {
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&count, kernel, int(l.threads), l.shared), "occupancy");
+    yes = int64_t(count) * device_facts().processors >= int64_t(l.grid_x) * l.grid_y;
+  } else if (cudaOccupancyMaxActiveClusters(&count, kernel, config.get()) == cudaSuccess) {
+    yes = count > 0;
+  } else {
     cudaGetLastError();  // the question itself is the error: such a cluster cannot be
-    return false;
   }
-  return clusters > 0;
+  last = {kernel, device, l.grid_x, l.grid_y, l.shared, l.cluster, yes};
+  return yes;
 }
 
 template <class... P>
 inline void launch(void (*kernel)(P...), const Launch& l, P... args) {
-  if (l.shared > (48u << 10))
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(l.shared)), "shared memory");
-  if (l.cluster > 8)
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "cluster size");
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(l.grid_x, l.grid_y);
-  config.blockDim = dim3(l.threads);
-  config.dynamicSmemBytes = l.shared;
-  config.stream = static_cast<cudaStream_t>(l.stream);
-  cudaLaunchAttribute attribute[2];
-  unsigned n = 0;
-  if (l.cluster > 1) {
-    attribute[n].id = cudaLaunchAttributeClusterDimension;
-    attribute[n].val.clusterDim.x = l.cluster;
-    attribute[n].val.clusterDim.y = 1;
-    attribute[n++].val.clusterDim.z = 1;
-  }
-  if (l.cooperative) {
-    attribute[n].id = cudaLaunchAttributeCooperative;
-    attribute[n++].val.cooperative = 1;
-  }
-  config.attrs = attribute;
-  config.numAttrs = n;
-  check(cudaLaunchKernelEx(&config, kernel, args...), "launch");
+  const LaunchConfig<P...> config(kernel, l);
+  check(cudaLaunchKernelEx(config.get(), kernel, args...), "launch");
 }
 
 }  // namespace cuda

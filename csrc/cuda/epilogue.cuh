@@ -2,8 +2,7 @@
 //
 // An epilogue has kOutputs values a unit from the product (its gates), load(step, row, unit), which may run before the
 // product is there, and finish(loaded, step, row, unit, sums), which writes and returns the value that the next product
-// takes from (row, unit), kResults of them. rows(step) is how many rows take part. fail(step, row, unit) writes NaN for
-// what will not be computed (the cells alone: nothing waits in a projection).
+// takes from (row, unit), kResults of them. rows(step) is how many rows take part.
 #pragma once
 #include "../cells/registry.h"
 #include "operand.cuh"
@@ -73,15 +72,6 @@ struct ForwardCell {
       y[row * H + u] = Op::store(out[0]);
       if (b >= s.last_from) h_n[state] = Op::store(out[0]);
     }
-  }
-
-  FASTRNN_DEVICE void fail(const Step& s, int b, int u) const {
-    const int64_t state = int64_t(b) * H + u;
-    const S nan = Op::store(A(as_float(0x7fc00000u)));
-    y[(s.row + b) * H + u] = nan;
-    if (b < s.last_from) return;
-    h_n[state] = nan;
-    if (Cell::kHasCellState) c_n[state] = nan;
   }
 };
 
@@ -164,13 +154,6 @@ struct BackwardCell {
     if (Cell::kHasCellState) carry_c[state] = dc_prev;
 #pragma unroll
     for (int g = 0; g < kResults; ++g) out[g] = grad[Cell::kGradH + g];
-  }
-
-  FASTRNN_DEVICE void fail(const Step& s, int b, int u) const {
-    const S nan = Op::store(A(as_float(0x7fc00000u)));
-    for (int j = 0; j < GC && b < s.batch; ++j) dg[((s.row + b) * GC + j) * H + u] = nan;
-    if (b >= s.batch && dhx) dhx[int64_t(b) * H + u] = nan;
-    if (b >= s.batch && dcx) dcx[int64_t(b) * H + u] = nan;
   }
 };
 

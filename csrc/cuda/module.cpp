@@ -1,7 +1,9 @@
 // The Python binding of the CUDA kernels, fastrnn._kernels_cuda. Pointers come as integers; sizes, dtypes and devices
 // have been checked, and the right device is current. Calls only launch: nothing here waits for the device.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include <array>
 #include <string>
 
 #include "../cells/registry.h"
@@ -27,19 +29,23 @@ P pointer(Address address) {
   return reinterpret_cast<P>(static_cast<uintptr_t>(address));
 }
 
-Call make_call(int64_t T, int64_t B, int64_t H, int64_t P, Address batch_sizes, bool reverse, int dtype, bool gx_native,
-               bool tf32, Address stream = 0, Address workspace = 0, Address status = 0, const std::string& tier = "",
-               int64_t timeout_ns = 0) {
+// What both passes are told. `workspace` comes with the pass: its size depends on the rest.
+Call make_call(std::array<int64_t, 4> sizes, Address batch_sizes, bool reverse, int dtype, bool gx_native, bool tf32,
+               Address stream, Address status, const std::string& tier, int64_t timeout_ns) {
   Call c{};
-  c.T = T, c.B = B, c.H = H, c.P = P;
+  c.T = sizes[0], c.B = sizes[1], c.H = sizes[2], c.P = sizes[3];
   c.batch_sizes = pointer<const int64_t*>(batch_sizes);
   c.reverse = reverse;
   c.dtype = DType(dtype);
   c.gx_native = gx_native, c.tf32 = tf32;
-  c.stream = pointer(stream), c.workspace = pointer(workspace);
+  c.stream = pointer(stream);
   c.status = pointer<uint32_t*>(status);
   c.tier = tier.empty() ? '\0' : tier[0];
   c.timeout_ns = timeout_ns;
+  return c;
+}
+Call with_workspace(Call c, Address space) {
+  c.workspace = pointer(space);
   return c;
 }
 
@@ -63,60 +69,53 @@ auto with_operand(const Call& c, Use&& use) {
   return c.tf32 ? use(Tag<Tf32>{}) : use(Tag<Exact<float>>{});
 }
 
-int64_t workspace(int cell, int64_t T, int64_t B, int64_t H, int64_t P, int dtype, bool tf32, bool backward) {
-  const Call c = make_call(T, B, H, P, 0, false, dtype, false, tf32);
+int64_t workspace(int cell, const Call& c, bool backward) {
   return with_operand(c, [&](auto tag) { return workspace_size<typename decltype(tag)::Op>(cell, c, backward); });
 }
 
-void forward(int cell, int64_t T, int64_t B, int64_t H, int64_t P, Address batch_sizes, bool reverse, int dtype,
-             bool gx_native, bool tf32, Address stream, Address space, Address status, const std::string& tier,
-             int64_t timeout_ns, Address gx, Address w_hh, Address b_ih, Address b_hh, Address w_hr, Address hx,
-             Address cx, Address y, Address h_n, Address c_n, Address reserve, Address hidden) {
-  const Forward f{
-      make_call(T, B, H, P, batch_sizes, reverse, dtype, gx_native, tf32, stream, space, status, tier, timeout_ns),
-      pointer(gx),
-      pointer(w_hh),
-      pointer(b_ih),
-      pointer(b_hh),
-      pointer(w_hr),
-      pointer(hx),
-      pointer(cx),
-      pointer(y),
-      pointer(h_n),
-      pointer(c_n),
-      pointer(reserve),
-      pointer(hidden)};
+void forward(int cell, const Call& call, Address space, Address gx, Address w_hh, Address b_ih, Address b_hh,
+             Address w_hr, Address hx, Address cx, Address y, Address h_n, Address c_n, Address reserve,
+             Address hidden) {
+  const Forward f{with_workspace(call, space),
+                  pointer(gx),
+                  pointer(w_hh),
+                  pointer(b_ih),
+                  pointer(b_hh),
+                  pointer(w_hr),
+                  pointer(hx),
+                  pointer(cx),
+                  pointer(y),
+                  pointer(h_n),
+                  pointer(c_n),
+                  pointer(reserve),
+                  pointer(hidden)};
   py::gil_scoped_release release;
   with_operand(f.call, [&](auto tag) { layer_forward<typename decltype(tag)::Op>(cell, f); });
 }
 
-void backward(int cell, int64_t T, int64_t B, int64_t H, int64_t P, Address batch_sizes, bool reverse, int dtype,
-              bool tf32, Address stream, Address space, Address status, const std::string& tier, int64_t timeout_ns,
-              Address w_hh, Address w_hr, Address hx, Address cx, Address y, Address reserve, Address dy, Address dh_n,
-              Address dc_n, Address dg, Address dhx, Address dcx, Address dh) {
-  const Backward b{
-      make_call(T, B, H, P, batch_sizes, reverse, dtype, false, tf32, stream, space, status, tier, timeout_ns),
-      pointer(w_hh),
-      pointer(w_hr),
-      pointer(hx),
-      pointer(cx),
-      pointer(y),
-      pointer(reserve),
-      pointer(dy),
-      pointer(dh_n),
-      pointer(dc_n),
-      pointer(dg),
-      pointer(dhx),
-      pointer(dcx),
-      pointer(dh)};
+void backward(int cell, const Call& call, Address space, Address w_hh, Address w_hr, Address hx, Address cx, Address y,
+              Address reserve, Address dy, Address dh_n, Address dc_n, Address dg, Address dhx, Address dcx,
+              Address dh) {
+  const Backward b{with_workspace(call, space),
+                   pointer(w_hh),
+                   pointer(w_hr),
+                   pointer(hx),
+                   pointer(cx),
+                   pointer(y),
+                   pointer(reserve),
+                   pointer(dy),
+                   pointer(dh_n),
+                   pointer(dc_n),
+                   pointer(dg),
+                   pointer(dhx),
+                   pointer(dcx),
+                   pointer(dh)};
   py::gil_scoped_release release;
   with_operand(b.call, [&](auto tag) { layer_backward<typename decltype(tag)::Op>(cell, b); });
 }
 
 // (tier, why)
-py::tuple plan(int cell, int64_t T, int64_t B, int64_t H, int64_t P, Address batch_sizes, int dtype, bool tf32,
-               Address status, const std::string& tier, bool backward) {
-  const Call c = make_call(T, B, H, P, batch_sizes, false, dtype, false, tf32, 0, 0, status, tier);
+py::tuple plan(int cell, const Call& c, bool backward) {
   const Plan p = with_operand(c, [&](auto tag) { return layer_plan<typename decltype(tag)::Op>(cell, c, backward); });
   return py::make_tuple(std::string(1, p.tier), p.why);
 }
@@ -150,6 +149,11 @@ PYBIND11_MODULE(FASTRNN_CUDA_MODULE, m) {
   m.doc() = "fastrnn's CUDA kernels, the recurrent part of one layer and direction (private: use fastrnn._cuda)";
   m.attr("ARCHS") = FASTRNN_CUDA_ARCHS;
   m.attr("CELLS") = fastrnn::cuda::cells();
+  // of this module alone: the tests load an emulation beside it
+  py::class_<fastrnn::cuda::Call>(m, "Call", py::module_local())
+      .def(py::init(&fastrnn::cuda::make_call), py::arg("sizes"), py::kw_only(), py::arg("batch_sizes"),
+           py::arg("reverse"), py::arg("dtype"), py::arg("gx_native"), py::arg("tf32"), py::arg("stream"),
+           py::arg("status"), py::arg("tier"), py::arg("timeout_ns"));
   m.def("forward", &fastrnn::cuda::forward);
   m.def("backward", &fastrnn::cuda::backward);
   m.def("plan", &fastrnn::cuda::plan);

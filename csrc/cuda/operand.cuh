@@ -38,11 +38,14 @@ struct DeviceMath {
 
 // One operand type: `Element` in the product, `Storage` of tensors, `Acc` of sums and of the cell.
 // multiply: out[half][column] += W of two halves times h of 8 rows of the batch, one k block.
-struct Bf16 {
-  using Element = uint16_t;
-  using Storage = uint16_t;
+template <class E>
+struct Matrix {
+  using Element = E;
+  using Storage = E;
   using Acc = float;
   static constexpr bool kMatrix = true;
+};
+struct Bf16 : Matrix<uint16_t> {
   static FASTRNN_DEVICE float load(uint16_t v) { return from_bf16(v); }
   static FASTRNN_DEVICE uint16_t store(float v) { return to_bf16(v); }
   static FASTRNN_DEVICE uint16_t element(float v) { return to_bf16(v); }
@@ -50,11 +53,7 @@ struct Bf16 {
     mma_bf16(c, a, b0, b1);
   }
 };
-struct F16 {
-  using Element = uint16_t;
-  using Storage = uint16_t;
-  using Acc = float;
-  static constexpr bool kMatrix = true;
+struct F16 : Matrix<uint16_t> {
   static FASTRNN_DEVICE float load(uint16_t v) { return from_f16(v); }
   static FASTRNN_DEVICE uint16_t store(float v) { return to_f16(v); }
   static FASTRNN_DEVICE uint16_t element(float v) { return to_f16(v); }
@@ -62,11 +61,7 @@ struct F16 {
     mma_f16(c, a, b0, b1);
   }
 };
-struct Tf32 {
-  using Element = float;
-  using Storage = float;
-  using Acc = float;
-  static constexpr bool kMatrix = true;
+struct Tf32 : Matrix<float> {
   static FASTRNN_DEVICE float load(float v) { return v; }
   static FASTRNN_DEVICE float store(float v) { return v; }
   static FASTRNN_DEVICE float element(float v) { return to_tf32(v); }

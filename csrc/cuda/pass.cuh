@@ -43,7 +43,7 @@ class Pass {
   void plan_forward() {
     w_ = weights<ForwardCell<Cell, Op>>(c_.H, c_.R());
     ring(c_.R());
-    flags_ = space_.take<uint32_t>(kFlags);
+    flags_ = space_.take<uint32_t>(kFlags + 1);
     carry_h_ = space_.take<A>(Cell::kReadsHPrev ? c_.B * c_.H : 0);
     carry_c_ = space_.take<A>(Cell::kHasCellState ? c_.B * c_.H : 0);
     if (c_.P) {
@@ -57,7 +57,7 @@ class Pass {
     const int64_t depth = Cell::kGates * c_.H;
     w_ = weights<BackwardCell<Cell, Op>>(c_.R(), depth);
     ring(depth);
-    flags_ = space_.take<uint32_t>(kFlags);
+    flags_ = space_.take<uint32_t>(kFlags + 1);
     carry_h_ = space_.take<A>(c_.B * c_.R());
     carry_c_ = space_.take<A>(Cell::kHasCellState ? c_.B * c_.H : 0);
     if (c_.P) {
@@ -75,7 +75,7 @@ class Pass {
     Begin<Op> start{storage(f.hx), {slot_[0], slot_[1]}, c_.B, R, elements(slot_[0]), {}, {carry_h_, carry_c_}, {}};
     start.from[0] = storage(f.hx), start.from[1] = storage(f.cx);
     start.n[0] = Cell::kReadsHPrev ? c_.B * H : 0, start.n[1] = Cell::kHasCellState ? c_.B * H : 0;
-    start.flags = flags_, start.flag_count = kFlags;
+    start.flags = flags_, start.flag_count = kFlags + 1;
     begin(start);
     A* reserve = static_cast<A*>(f.reserve);
     const ForwardCell<Cell, Op> cell{
@@ -93,7 +93,7 @@ class Pass {
         reserve,
         reserve && Cell::kHasCellState ? reserve + steps.rows() * Cell::kSaved * H : nullptr,
         storage(f.hidden)};
-    if (resident(cell)) return;
+    if (resident(cell, start)) return;
     if (!c_.P) {
       for (int64_t s = 0; s < c_.T; ++s) {
         const Step step = steps.forward(s);
@@ -120,7 +120,7 @@ class Pass {
     Begin<Op> start{nullptr, {slot_[0], slot_[1]}, c_.B, depth, elements(slot_[0]), {}, {carry_h_, carry_c_}, {}};
     start.from[0] = storage(f.dh_n), start.from[1] = storage(f.dc_n);
     start.n[0] = c_.B * R, start.n[1] = Cell::kHasCellState ? c_.B * H : 0;
-    start.flags = flags_, start.flag_count = kFlags;
+    start.flags = flags_, start.flag_count = kFlags + 1;
     begin(start);
     const A* reserve = static_cast<const A*>(f.reserve);
     const BackwardCell<Cell, Op> cell{
@@ -128,7 +128,7 @@ class Pass {
         storage(f.y),  storage(f.dy), reserve,       reserve + steps.rows() * Cell::kSaved * H,
         carry_h_,      carry_c_,      storage(f.dg), storage(f.dhx),
         storage(f.dcx)};
-    if (resident(cell)) return;
+    if (resident(cell, start)) return;
     if (!c_.P) {
       for (int64_t s = 0; s <= c_.T; ++s) {
         const Step step = steps.backward(s);
@@ -149,14 +149,15 @@ class Pass {
   // Which tier a pass takes, and why.
   template <class Epilogue>
   Plan plan() const {
-    const DeviceFacts facts = device_facts();
-    return make_plan(c_, need<Epilogue, ClusterExchange<Op, kTeam>>(), need<Epilogue, GridExchange<Op, kTeam>>(),
-                     facts);
+    return make_plan(c_, [&](char tier) {
+      return tier == 'a' ? obstacle<Epilogue, ClusterExchange<Op, kTeam>>()
+                         : obstacle<Epilogue, GridExchange<Op, kTeam>>();
+    });
   }
 
  private:
   static constexpr int kTeam = 2;          // batch groups that resident weights serve together
-  static constexpr int64_t kFlags = 1024;  // processors of any device, at least
+  static constexpr int64_t kFlags = 1024;  // processors of any device, at least; one more says that a block gave up
 
   template <class Epilogue, class Exchange>
   Need need() const {
@@ -172,21 +173,8 @@ class Pass {
     if constexpr (Op::kMatrix) n.shared = resident_shared<Op, Epilogue, kTeam, Exchange>(n.kblocks);
     return n;
   }
-
-  // Runs all steps in one launch if the plan says so.
-  template <class Epilogue>
-  bool resident(const Epilogue& epi) const {
-    if constexpr (Op::kMatrix) {
-      if (epi.projected) return false;
-      const char tier = plan<Epilogue>().tier;
-      if (tier == 'a') return run_resident<ClusterExchange<Op, kTeam>>(epi);
-      if (tier == 'b') return run_resident<GridExchange<Op, kTeam>>(epi);
-    }
-    return false;
-  }
-  template <class Exchange, class Epilogue>
-  bool run_resident(const Epilogue& epi) const {
-    const Need n = need<Epilogue, Exchange>();
+  template <class Exchange>
+  Launch resident_launch(const Need& n) const {
     Launch l;
     l.grid_x = n.blocks;
     l.grid_y = n.teams;
@@ -195,8 +183,31 @@ class Pass {
     l.stream = c_.stream;
     l.cluster = Exchange::kCluster ? n.blocks : 1;
     l.cooperative = !Exchange::kCluster;
-    const auto kernel = resident_kernel<Op, Epilogue, kTeam, Exchange>;
-    if (!can_run(kernel, l)) return false;
+    return l;
+  }
+  template <class Epilogue, class Exchange>
+  std::string obstacle() const {
+    const Need n = need<Epilogue, Exchange>();
+    std::string why = cuda::obstacle(Exchange::kCluster ? 'a' : 'b', c_, n, device_facts());
+    if constexpr (Op::kMatrix)
+      if (why.empty() && !can_run(resident_kernel<Op, Epilogue, kTeam, Exchange>, resident_launch<Exchange>(n)))
+        why = "its blocks cannot all run at once";
+    return why;
+  }
+
+  // Runs all steps in one launch if the plan says so.
+  template <class Epilogue>
+  bool resident(const Epilogue& epi, const Begin<Op>& start) const {
+    if constexpr (Op::kMatrix) {
+      const char tier = plan<Epilogue>().tier;
+      if (tier == 'a') run_resident<ClusterExchange<Op, kTeam>>(epi, start);
+      if (tier == 'b') run_resident<GridExchange<Op, kTeam>>(epi, start);
+      return tier != 'c';
+    }
+    return false;
+  }
+  template <class Exchange, class Epilogue>
+  void run_resident(const Epilogue& epi, Begin<Op> start) const {
     Resident<Op> p;
     p.steps = StepTable::of(c_);
     p.count = int(c_.T) + Epilogue::kBackward;
@@ -205,10 +216,17 @@ class Pass {
     p.w = reinterpret_cast<const Piece*>(w_);
     p.slot[0] = slot_[0], p.slot[1] = slot_[1];
     p.flags = flags_;
+    p.failed = flags_ + kFlags;
     p.status = c_.status;
     p.timeout_ns = c_.timeout_ns;
-    launch(kernel, l, epi, p);
-    return true;
+    launch(resident_kernel<Op, Epilogue, kTeam, Exchange>, resident_launch<Exchange>(need<Epilogue, Exchange>()), epi,
+           p);
+    start.flag_count = 0;
+    Launch again;
+    again.threads = kThreads;
+    again.shared = Tile<Op, Epilogue, kTeam>::kShared;
+    again.stream = c_.stream;
+    launch(again_kernel<Op, Epilogue, kTeam>, again, epi, p, start);
   }
 
   static constexpr int kMaxGroups = 4;  // batch groups a block takes at most
@@ -268,8 +286,8 @@ class Pass {
     using Tl = Tile<Op, Epilogue, NT>;
     if constexpr (Op::kMatrix || NT <= 2) {
       Launch l;
-      l.grid_x = unsigned((epi.units() + Tl::U - 1) / Tl::U);
-      l.grid_y = unsigned((rows + 8 * NT - 1) / (8 * NT));
+      l.grid_x = unsigned((rows + 8 * NT - 1) / (8 * NT));
+      l.grid_y = unsigned((epi.units() + Tl::U - 1) / Tl::U);
       l.threads = kThreads;
       l.shared = Tl::kShared;
       l.stream = c_.stream;

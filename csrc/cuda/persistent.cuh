@@ -8,6 +8,9 @@
 // Two buffers take turns. A block writes into one only after it has every other block's part of the step before, and a
 // block hands out that part only after it has read the buffer that is now written: nobody overwrites what is still read.
 // Batch groups beyond NT are teams of their own (grid y) that do not know of each other.
+//
+// A block that waits too long for another gives the call up. again_kernel, which follows in the stream, then does all of
+// it again in one block, slowly; where nobody gave up it ends at once.
 #pragma once
 #include "product.cuh"
 
@@ -22,8 +25,13 @@ struct Resident {
   const Piece* w;       // [tile][k block][half][lane]
   Operand<Op> slot[2];  // [batch group][k block][lane]; both start as begin_kernel leaves them
   uint32_t* flags;      // GridExchange: (teams, blocks), zero at the start
-  uint32_t* status;     // or null
+  uint32_t* failed;     // zero at the start: whether a block gave up
+  uint32_t* status;     // the same for the host, or null
   int64_t timeout_ns;
+
+  FASTRNN_DEVICE Step step(int s) const {
+    return backward ? backward_step(steps, s, steps.T, reverse) : forward_step(steps, s, steps.T, reverse);
+  }
 };
 
 // Waits until ready() for at most p.timeout_ns; negative: not at all.
@@ -66,6 +74,7 @@ struct ClusterExchange {
   // Step s reads slot s % 2, which steps 1, 3, 5, ... or 2, 4, 6, ... have filled.
   FASTRNN_DEVICE bool wait(const Resident<Op>& p, int s) {
     const bool there = wait_for(p, [&] { return barrier_done(bar + s % 2, unsigned((s - 1) / 2) & 1); });
+    sync_warp();  // lanes may have left the wait one by one, and the product wants them together
     // armed again before this block hands out what others need before they can write here
     if (there && thread_index() == 0) barrier_expect(bar + s % 2, unsigned(pieces) * 16);
     return there;
@@ -195,8 +204,7 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS_ALONE(kThreads) resident_kernel(Epilogue epi,
   sync_threads();
 
   for (int s = 0; s < p.count; ++s) {
-    const Step step =
-        p.backward ? backward_step(p.steps, s, p.steps.T, p.reverse) : forward_step(p.steps, s, p.steps.T, p.reverse);
+    const Step step = p.step(s);
     Tl t;
     t.load(epi, step, block_x(), first_group);
     const bool there = s == 0 || exchange.wait(p, s);
@@ -212,15 +220,9 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS_ALONE(kThreads) resident_kernel(Epilogue epi,
     }
     Tl::put(sums_of_warps, sums);
     if (sync_threads_or(!there)) {
-      // Another block did not come: what follows is not computed, and says so.
-      if (thread_index() == 0 && p.status) store_system(p.status, 1);
-      for (; s < p.count; ++s) {
-        const Step rest = p.backward ? backward_step(p.steps, s, p.steps.T, p.reverse)
-                                     : forward_step(p.steps, s, p.steps.T, p.reverse);
-        for (int m = 0; m < Tl::kMine; ++m) {
-          const auto it = Tl::item(epi, rest, m * kThreads + thread_index(), block_x(), first_group);
-          if (it.valid) epi.fail(rest, it.row, it.unit);
-        }
+      if (thread_index() == 0) {
+        *p.failed = 1;
+        if (p.status) store_system(p.status, 1);
       }
       break;
     }
@@ -232,6 +234,21 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS_ALONE(kThreads) resident_kernel(Epilogue epi,
     if (s + 1 < p.count) exchange.send(p, s, own, own_piece);
   }
   exchange.end();
+}
+
+template <class Op, class Epilogue, int NT>
+FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) again_kernel(Epilogue epi, Resident<Op> p, Begin<Op> start) {
+  if (*p.failed == 0) return;
+  start.run(thread_index(), kThreads);
+  sync_threads();
+  for (int s = 0; s < p.count; ++s) {
+    const Step step = p.step(s);
+    for (int group = 0; group * 8 < epi.rows(step); group += NT)
+      for (int tile = 0; tile * Tile<Op, Epilogue, NT>::U < epi.units(); ++tile) {
+        run_tile<Op, Epilogue, NT>(epi, step, p.w, p.slot[s % 2], p.slot[1 - s % 2], tile, group);
+        sync_threads();  // the memory of its sums is used again, and its results are the next step's operand
+      }
+  }
 }
 
 }  // namespace cuda

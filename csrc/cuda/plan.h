@@ -45,23 +45,24 @@ inline std::string obstacle(char tier, const Call& c, const Need& n, const Devic
   } else {
     if (d.capability < 80 || !d.cooperative) return "the device has no cooperative launches";
     if (n.blocks * n.teams > unsigned(d.processors)) return "the units do not fit the device's processors";
-    if (!c.status) return "there is no place to report a wait that is too long";
   }
   return "";
 }
 
-inline Plan make_plan(const Call& c, const Need& a, const Need& b, const DeviceFacts& d) {
+// obstacle(tier): as above, for this call and device; asked only where it matters.
+template <class Obstacle>
+Plan make_plan(const Call& c, Obstacle&& obstacle) {
   const char wanted = c.tier ? c.tier : 'a';
   const std::string forced = c.tier ? "forced" : "";
   std::string why;
   if (wanted == 'a') {
-    why = obstacle('a', c, a, d);
+    why = obstacle('a');
     if (why.empty()) return {'a', c.tier ? forced : "the weights fit a cluster"};
     why = "not a: " + why;
     if (c.tier) return {'c', why};
   }
   if (wanted != 'c') {
-    const std::string not_b = obstacle('b', c, b, d);
+    const std::string not_b = obstacle('b');
     if (not_b.empty()) return {'b', c.tier ? forced : why};
     why += (why.empty() ? "not b: " : "; not b: ") + not_b;
   }

@@ -117,14 +117,12 @@ struct Operand {
   }
 };
 
-// One step. Grid: (tiles, batch groups / NT).
+// One step of one tile for NT groups, by one block. w: all tiles.
 template <class Op, class Epilogue, int NT>
-FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads)
-    step_kernel(Epilogue epi, Step step, const Piece* w, Operand<Op> in, Operand<Op> out) {
+FASTRNN_DEVICE void run_tile(const Epilogue& epi, const Step& step, const Piece* w, const Operand<Op>& in,
+                             const Operand<Op>& out, int tile, int first_group) {
   using Tl = Tile<Op, Epilogue, NT>;
   using A = typename Op::Acc;
-  const int tile = block_x(), first_group = block_y() * NT;
-  if (first_group * 8 >= epi.rows(step)) return;
   Tl t;
   t.load(epi, step, tile, first_group);
   A sums[NT][Tl::HALVES][2] = {};
@@ -136,6 +134,13 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads)
   t.finish(epi, step, tile, first_group, shared, [&](int row, int unit, int result, A v) {
     if (out.data) out.put(row, int64_t(result) * epi.units() + unit, v);
   });
+}
+
+// One step. Grid: (batch groups / NT, tiles): blocks that follow one another read the same weights.
+template <class Op, class Epilogue, int NT>
+FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads)
+    step_kernel(Epilogue epi, Step step, const Piece* w, Operand<Op> in, Operand<Op> out) {
+  run_tile<Op, Epilogue, NT>(epi, step, w, in, out, block_y(), block_x() * NT);
 }
 
 // W in tiles: value(gate, unit, k) = src[(gate * units + unit) * row + k * column], zero past units and K.
@@ -169,24 +174,27 @@ struct Begin {
   int64_t n[2];
   uint32_t* flags = nullptr;  // set to zero
   int64_t flag_count = 0;
+
+  // The part of one of `stride` threads.
+  FASTRNN_DEVICE void run(int64_t thread, int64_t stride) const {
+    constexpr int N = Layout<Op>::kPerPiece;
+    for (int64_t i = thread; i < elements; i += stride) {
+      const int lane = int(i / N % 32);
+      const int64_t kb = i / (N * 32) % slot[0].kblocks, group = i / (int64_t(N) * 32 * slot[0].kblocks);
+      const int64_t b = group * 8 + lane / 4, k = kb * Layout<Op>::kBlock + lane % 4 * N + i % N;
+      const auto v = Op::element(b < B && k < K ? value<Op>(src, b * K + k) : A(0));
+      slot[0].data[i] = v;
+      if (slot[1].data) slot[1].data[i] = v;
+    }
+    for (int j = 0; j < 2; ++j)
+      for (int64_t i = thread; i < n[j]; i += stride) to[j][i] = value<Op>(from[j], i);
+    for (int64_t i = thread; i < flag_count; i += stride) flags[i] = 0;
+  }
 };
 
 template <class Op>
 FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) begin_kernel(Begin<Op> p) {
-  using A = typename Op::Acc;
-  constexpr int N = Layout<Op>::kPerPiece;
-  const int64_t start = int64_t(block_x()) * kThreads + thread_index(), stride = int64_t(blocks_x()) * kThreads;
-  for (int64_t i = start; i < p.elements; i += stride) {
-    const int lane = int(i / N % 32);
-    const int64_t kb = i / (N * 32) % p.slot[0].kblocks, group = i / (int64_t(N) * 32 * p.slot[0].kblocks);
-    const int64_t b = group * 8 + lane / 4, k = kb * Layout<Op>::kBlock + lane % 4 * N + i % N;
-    const auto v = Op::element(b < p.B && k < p.K ? value<Op>(p.src, b * p.K + k) : A(0));
-    p.slot[0].data[i] = v;
-    if (p.slot[1].data) p.slot[1].data[i] = v;
-  }
-  for (int j = 0; j < 2; ++j)
-    for (int64_t i = start; i < p.n[j]; i += stride) p.to[j][i] = value<Op>(p.from[j], i);
-  for (int64_t i = start; i < p.flag_count; i += stride) p.flags[i] = 0;
+  p.run(int64_t(block_x()) * kThreads + thread_index(), int64_t(blocks_x()) * kThreads);
 }
 
 }  // namespace cuda
