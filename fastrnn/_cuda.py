@@ -84,7 +84,7 @@ def _status_of(device: torch.device) -> Tensor | None:
     if status is None:
         if torch.cuda.is_current_stream_capturing():
             return None
-        status = _status[device] = torch.zeros(1, dtype=torch.int32, pin_memory=True)
+        status = _status[device] = torch.zeros(1, dtype=torch.int32, device="cpu", pin_memory=True)
     if int(status) == 1:
         status.fill_(2)
         warnings.warn(

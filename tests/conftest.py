@@ -1,9 +1,12 @@
 """Every test of the compiled code runs on each ISA this processor has, with one thread and with two."""
 
+import os
+
+import emulation
 import pytest
 import torch
 
-from fastrnn import _cuda, _native, ops
+from fastrnn import _cuda, _cuda_layer, _native, ops
 
 # Files whose tests go through the kernels. Each of their tests runs once for every (ISA, threads).
 KERNEL_FILES = (
@@ -17,6 +20,8 @@ KERNEL_FILES = (
     "test_half",
 )
 CONFIGURATIONS = [(isa, threads) for isa in _native.available_isas() for threads in (1, 2)]
+# Under torch.use_deterministic_algorithms cuBLAS wants this, before it starts.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def no_gpu() -> str:
@@ -28,11 +33,13 @@ def no_gpu() -> str:
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+    parser.addoption("--emulated", action="store_true", help="run the tests of the kernels on emulated CUDA kernels")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: long; run with --slow")
     config.addinivalue_line("markers", "cuda: needs a GPU")
+    config.addinivalue_line("markers", "cpu: not run on a GPU, where something else is true")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -47,15 +54,28 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
 
 
+def pytest_report_header():
+    return f"tests on a GPU: {no_gpu() or torch.cuda.get_device_name()}"
+
+
 def pytest_generate_tests(metafunc):
-    if metafunc.module.__name__.rpartition(".")[2].startswith(KERNEL_FILES):
-        metafunc.fixturenames.append("configuration")
-        ids = [f"{isa}-{threads}" for isa, threads in CONFIGURATIONS]
-        metafunc.parametrize("configuration", CONFIGURATIONS, ids=ids, indirect=True)
+    if not metafunc.module.__name__.rpartition(".")[2].startswith(KERNEL_FILES):
+        return
+    metafunc.fixturenames.append("configuration")
+    chosen = [pytest.param(c, id=f"{c[0]}-{c[1]}") for c in CONFIGURATIONS]
+    if metafunc.config.getoption("--emulated"):
+        chosen = [pytest.param("emulated")]
+    elif not no_gpu() and not metafunc.definition.get_closest_marker("cpu"):
+        chosen.append(pytest.param("gpu", marks=pytest.mark.cuda))
+    metafunc.parametrize("configuration", chosen, indirect=True)
 
 
 @pytest.fixture
 def configuration(request):
+    """One of CONFIGURATIONS; "gpu": the same test on tensors of a GPU; or "emulated"."""
+    if isinstance(request.param, str):
+        yield request.getfixturevalue(request.param)
+        return
     isa, threads = request.param
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -65,8 +85,33 @@ def configuration(request):
 
 
 @pytest.fixture
+def gpu(monkeypatch):
+    """Whatever is made without a device is made on the GPU. No TF32, neither in ours nor in cuDNN's."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+    torch.set_default_device("cuda")
+    yield
+    torch.set_default_device(None)
+
+
+@pytest.fixture(scope="session")
+def emulated_module(tmp_path_factory):
+    return emulation.build(tmp_path_factory.mktemp("emulated"))
+
+
+@pytest.fixture
+def emulated(emulated_module, monkeypatch):
+    """CPU tensors take the place of CUDA tensors."""
+    emulation.install(monkeypatch, emulated_module)
+
+
+@pytest.fixture
 def poisoned(monkeypatch):
     """What the kernels are to fill comes filled with NaN, so a value left unwritten shows."""
-    for name in ("_empty", "_new"):
-        empty = getattr(ops, name)
-        monkeypatch.setattr(ops, name, lambda *args, empty=empty: empty(*args).fill_(float("nan")))
+    for module, name in ((ops, "_empty"), (ops, "_new"), (_cuda_layer, "_empty")):
+        empty = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, empty=empty: poison(empty(*args)))
+
+
+def poison(t):
+    return t.fill_(255 if t.dtype == torch.uint8 else float("nan"))  # bytes of ones are NaN in every float type

@@ -1,5 +1,6 @@
 """The CUDA kernels compiled for this processor, with every GPU thread as a fiber (tests/cpp/emulated.h)."""
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -10,6 +11,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
+
+from fastrnn import _cuda, _cuda_layer, _quick, ops
 
 ROOT = Path(__file__).parent.parent
 CXX = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
@@ -44,3 +48,14 @@ def build(folder: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def install(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
+    """Calls on CPU tensors go to the emulated kernels, by all of the Python code of CUDA tensors."""
+    monkeypatch.setattr(_cuda, "kernels", module)
+    monkeypatch.setattr(_cuda, "_status", {torch.device("cpu"): torch.zeros(1, dtype=torch.int32)})
+    monkeypatch.setattr(_cuda_layer, "_stream", lambda device: 0)
+    monkeypatch.setattr(_cuda_layer, "_guard", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(ops, "_forward_kernel", _cuda_layer.forward)
+    monkeypatch.setattr(ops, "_backward_kernel", _cuda_layer.backward)
+    monkeypatch.setattr(_quick, "quick", lambda *args, **options: None)

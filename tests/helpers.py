@@ -1,13 +1,13 @@
 """What the contract tests share: torch.nn's layer and ours with one state_dict, and their full comparison."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_sequence
 
 import fastrnn
 
@@ -36,9 +36,20 @@ def both(kind: str, *args: Any, dtype: torch.dtype = torch.float64, ours: Any = 
     return theirs, mine
 
 
+def drawn(generator: torch.Generator, *shape: int) -> Tensor:
+    """Normal numbers in float64, drawn on the CPU, so that they are the same on every device."""
+    t = torch.randn(*shape, generator=generator, dtype=torch.float64, device="cpu")
+    return t.to(torch.get_default_device())
+
+
 def rand(*shape: int, seed: int = 0) -> Tensor:
     """Normal numbers in float64, the same in every run."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return drawn(torch.Generator().manual_seed(seed), *shape)
+
+
+def packed(sequences: Sequence[Tensor], **options: Any) -> PackedSequence:
+    """torch's pack_sequence, which puts lengths where they may not be if the default device is a GPU."""
+    return pack_padded_sequence(pad_sequence(sequences), [len(s) for s in sequences], **options)
 
 
 def initial(module: torch.nn.Module, batch: int | None, dtype: torch.dtype = torch.float64) -> Any:
@@ -76,7 +87,7 @@ def evaluate(module: torch.nn.Module, input: Any, hx: Any = None) -> dict[str, A
     module.zero_grad(set_to_none=True)
     outputs = leaves(module(input) if hx is None else module(input, hx))
     generator = torch.Generator().manual_seed(1)
-    upstream = [torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out) for out in outputs]
+    upstream = [drawn(generator, *out.shape).to(out) for out in outputs]
     torch.autograd.backward(outputs, upstream)
     found = {f"output {i}": out.detach() for i, out in enumerate(outputs)}
     found |= {f"grad input {i}": leaf.grad for i, leaf in enumerate(leaves(input))}

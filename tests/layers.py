@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 
 import torch
+from helpers import drawn
 from torch import Tensor
 
 from fastrnn import ops, reference
 from fastrnn.autograd import recurrent_layer
 
-DEVICE = "cpu"  # where arguments are made; the CUDA tests set it
 CELLS = ("rnn_tanh", "rnn_relu", "gru", "lstm")
 
 
@@ -43,12 +43,12 @@ def arguments(case: Case, seed: int = 0, requires_grad: bool = True) -> list[Ten
     gates, R = ops.GATES[case.cell], case.P or case.H
 
     def random(*shape: int, scale: float = 0.5) -> Tensor:
-        t = torch.randn(*shape, generator=g, dtype=torch.float64).mul_(scale).to(DEVICE, case.dtype)
+        t = drawn(g, *shape).mul_(scale).to(case.dtype)
         return t.requires_grad_() if requires_grad else t
 
     sizes = None
     if case.lengths:
-        sizes = torch.tensor([sum(length > t for length in case.lengths) for t in range(case.T)])
+        sizes = torch.tensor([sum(length > t for length in case.lengths) for t in range(case.T)], device="cpu")
     x = random(*((int(sizes.sum()), case.I) if sizes is not None else (case.T, case.B, case.I)), scale=1.0)
     hx = random(case.B, R) if case.state else None
     cx = random(case.B, case.H) if case.state and case.cell == "lstm" else None
@@ -64,11 +64,15 @@ def outputs(run, case: Case, args: list[Tensor | None]) -> list[Tensor]:
     return [o for o in run(case.cell, *tensors, batch_sizes=sizes, reverse=case.reverse) if o is not None]
 
 
+def upstream(outs: list[Tensor], seed: int = 1) -> list[Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    return [drawn(g, *o.shape).to(o) for o in outs]
+
+
 def gradients(outs: list[Tensor], args: list[Tensor | None], seed: int = 1) -> list[Tensor]:
     """Gradients of random upstream gradients into all outputs at once."""
-    g = torch.Generator().manual_seed(seed)
-    upstream = [torch.randn(o.shape, generator=g, dtype=torch.float64).to(o) for o in outs]
-    return list(torch.autograd.grad(outs, [a for a in args[:-1] if a is not None], upstream))
+    leaves = [a for a in args[:-1] if a is not None and a.requires_grad]
+    return list(torch.autograd.grad(outs, leaves, upstream(outs, seed)))
 
 
 def ours_and_reference(case: Case) -> tuple[list[Tensor], list[Tensor]]:
@@ -79,3 +83,32 @@ def ours_and_reference(case: Case) -> tuple[list[Tensor], list[Tensor]]:
         outs = outputs(run, case, args)
         results.append([o.detach() for o in outs] + gradients(outs, args))
     return results[0], results[1]
+
+
+def assert_as_reference(case: Case) -> None:
+    ours, true = ours_and_reference(case)
+    for mine, ref in zip(ours, true, strict=True):
+        torch.testing.assert_close(mine, ref, rtol=1e-9, atol=1e-11)
+
+
+FORMS = ("dense", "ragged", "no state", "no bias")
+
+
+def in_form(case: Case, form: str) -> Case:
+    return {
+        "dense": case,
+        "ragged": ragged(case),
+        "no state": ragged(case.with_(state=False)),
+        "no bias": case.with_(bias=False),
+    }[form]
+
+
+def assert_each_gradient_comes_alone(case: Case) -> None:
+    """Each gradient alone is, to the bit, the one that comes with all the others."""
+    args = arguments(case)
+    full = gradients(outputs(recurrent_layer, case, args), args)
+    present = [i for i, a in enumerate(args[:-1]) if a is not None]
+    for position, i in enumerate(present):
+        alone = [a if a is None or k in (i, 8) else a.detach() for k, a in enumerate(args)]
+        (grad,) = gradients(outputs(recurrent_layer, case, alone), alone)
+        assert torch.equal(grad, full[position])

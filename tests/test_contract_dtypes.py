@@ -8,11 +8,16 @@ import math
 import pytest
 import torch
 from helpers import CELLS, LAYERS, both, error_of, evaluate, initial, leaves, to_float64, variants
-from torch.nn.utils.rnn import PackedSequence, pack_sequence
+from helpers import packed as pack
+from torch.nn.utils.rnn import PackedSequence
 
 import fastrnn
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+def device_type():
+    return torch.get_default_device().type
 
 
 def assert_accurate(theirs, mine, x, hx):
@@ -71,7 +76,7 @@ def test_long_float32_sequences(kind, cap):
 def test_packed_rows_equal_dense_ones(kind, dtype):
     _, mine = both(kind, 5, 7, dtype=dtype)
     x = torch.randn(4, 3, 5, dtype=dtype)
-    dense, packed = mine(x)[0], mine(pack_sequence(list(x.unbind(1))))[0]
+    dense, packed = mine(x)[0], mine(pack(list(x.unbind(1))))[0]
     assert packed.data.dtype == dtype
     torch.testing.assert_close(packed.data.view_as(dense), dense, rtol=0, atol=torch.finfo(dtype).eps)
 
@@ -84,9 +89,9 @@ def test_autocast(kind, dtype, given):
     options = {"proj_size": 2} if kind == "LSTM" else {}
     _, mine = both(kind, 5, 7, 2, bidirectional=True, dtype=torch.float32, **options)
     x, hx = torch.randn(4, 3, 5, dtype=given, requires_grad=True), initial(mine, 3, torch.float32)
-    with torch.autocast("cpu", dtype):
+    with torch.autocast(device_type(), dtype):
         output, states = mine(x, hx)
-        assert torch.is_autocast_enabled("cpu")
+        assert torch.is_autocast_enabled(device_type())
     assert {leaf.dtype for leaf in leaves((output, states))} == {dtype}
     output.float().sum().backward()
     assert x.grad.dtype == given and mine.weight_ih_l0.grad.dtype == torch.float32
@@ -102,7 +107,7 @@ def test_autocast(kind, dtype, given):
 def test_autocast_of_cells(kind):
     _, mine = both(kind, 5, 7, dtype=torch.float32)
     x, h = torch.randn(3, 5), torch.randn(3, 7)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(device_type(), torch.bfloat16):
         results = leaves(mine(x)) + leaves(mine(x, (h, h) if kind == "LSTMCell" else h))
     assert {leaf.dtype for leaf in results} == {torch.bfloat16}
     results[-1].float().sum().backward()
@@ -112,8 +117,8 @@ def test_autocast_of_cells(kind):
 @pytest.mark.parametrize("kind", LAYERS)
 def test_autocast_on_packed_rows_and_dropout(kind):
     _, mine = both(kind, 5, 7, 2, dropout=0.5, dtype=torch.float32)
-    packed = pack_sequence([torch.randn(4, 5), torch.randn(2, 5)])
-    with torch.autocast("cpu", torch.bfloat16):
+    packed = pack([torch.randn(4, 5), torch.randn(2, 5)])
+    with torch.autocast(device_type(), torch.bfloat16):
         output, _ = mine(packed)
     assert isinstance(output, PackedSequence) and output.data.dtype == torch.bfloat16
 
@@ -122,7 +127,7 @@ def test_autocast_on_packed_rows_and_dropout(kind):
 def test_autocast_leaves_float64_alone(kind):
     theirs, mine = both(kind, 5, 7)
     x = torch.randn(4, 3, 5).double()
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(device_type(), torch.bfloat16):
         torch.testing.assert_close(mine(x)[0], theirs(x)[0], rtol=1e-12, atol=1e-12)
 
 
@@ -131,16 +136,16 @@ def test_autocast_of_another_device_changes_nothing(kind):
     _, mine = both(kind, 5, 7, dtype=torch.float32)
     x = torch.randn(4, 3, 5)
     expected = mine(x)[0]
-    with torch.autocast("cpu", torch.bfloat16), torch.autocast("cpu", enabled=False):
+    with torch.autocast(device_type(), torch.bfloat16), torch.autocast(device_type(), enabled=False):
         assert torch.equal(mine(x)[0], expected)
     meta = getattr(fastrnn, kind)(5, 7, device="meta")
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(device_type(), torch.bfloat16):
         assert meta(x.to("meta"))[0].dtype == torch.float32
 
 
 def test_autocast_still_checks():
     _, mine = both("GRU", 5, 7, dtype=torch.float32)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(device_type(), torch.bfloat16):
         error, text = error_of(lambda: mine(torch.zeros(4, 3, 6)))
         assert (error, text) == (
             RuntimeError,

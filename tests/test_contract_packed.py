@@ -4,13 +4,14 @@ gradients."""
 import pytest
 import torch
 from helpers import LAYERS, assert_alike, assert_same, both, error_of, evaluate, initial, leaves, rand, variants
+from helpers import packed as pack
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 
 def ragged(lengths, size=5, **options):
-    return pack_sequence([rand(length, size, seed=i) for i, length in enumerate(lengths)], **options)
+    return pack([rand(length, size, seed=i) for i, length in enumerate(lengths)], **options)
 
 
 @variants
@@ -36,7 +37,7 @@ def test_unsorted_permutes_hx_and_results(kind, options):
 def test_packing_helpers_and_batch_first(kind):
     """batch_first concerns padded tensors only, before packing and after."""
     theirs, mine = both(kind, 5, 7, batch_first=True, bidirectional=True)
-    padded, lengths = rand(3, 6, 5), torch.tensor([2, 6, 3])
+    padded, lengths = rand(3, 6, 5), torch.tensor([2, 6, 3], device="cpu")
     packed = pack_padded_sequence(padded, lengths, batch_first=True, enforce_sorted=False)
     (mine_out, _), (their_out, _) = mine(packed), theirs(packed)
     for name in ("batch_sizes", "sorted_indices", "unsorted_indices"):
@@ -52,7 +53,7 @@ def test_packing_helpers_and_batch_first(kind):
 def test_packed_equals_each_sequence_alone(kind, options):
     _, mine = both(kind, 5, 7, bidirectional=True, **options)
     sequences = [rand(length, 5) for length in (3, 6, 1)]
-    output, states = mine(pack_sequence(sequences, enforce_sorted=False))
+    output, states = mine(pack(sequences, enforce_sorted=False))
     padded, _ = pad_packed_sequence(output)
     for i, sequence in enumerate(sequences):
         alone, own_states = mine(sequence)
@@ -75,7 +76,7 @@ def test_dropout_on_packed_rows(kind):
 @pytest.mark.parametrize("kind", LAYERS)
 def test_data_of_any_layout(kind):
     theirs, mine = both(kind, 5, 7)
-    batch_sizes = torch.tensor([3, 2, 1])
+    batch_sizes = torch.tensor([3, 2, 1], device="cpu")
     for data in (
         rand(6, 10)[:, ::2],
         rand(5, 6).t(),
@@ -155,14 +156,14 @@ def test_wrong_c_is_refused():
 @pytest.mark.parametrize("kind", LAYERS)
 def test_contradicting_batch_sizes_are_refused(kind, batch_sizes):
     _, mine = both(kind, 5, 7)
-    packed = PackedSequence(torch.zeros(6, 5).double(), torch.tensor(batch_sizes))
+    packed = PackedSequence(torch.zeros(6, 5).double(), torch.tensor(batch_sizes, device="cpu"))
     with pytest.raises(ValueError, match=r"positive, non-increasing and add up to the rows of data.*pack_padded"):
         mine(packed)
 
 
 def test_other_malformed_packed_sequences_are_refused():
     _, mine = both("GRU", 5, 7)
-    data, sizes = torch.zeros(6, 5).double(), torch.tensor([2, 2, 2])
+    data, sizes = torch.zeros(6, 5).double(), torch.tensor([2, 2, 2], device="cpu")
     order = torch.tensor([0, 1, 2])
     with pytest.raises(ValueError, match=r"should have shape \(2,\), got \(3,\)"):
         mine(PackedSequence(data, sizes, order, order))

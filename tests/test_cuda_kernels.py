@@ -5,21 +5,23 @@ ragged rows, missing barriers, and of all that Python does around the kernels. I
 real threads, nor whether the device's own instructions do what the emulation says they do.
 """
 
-import contextlib
-
-import emulation
-import layers
 import pytest
 import torch
-from layers import CELLS, Case, arguments, gradients, ours_and_reference, outputs, ragged
+from layers import (
+    CELLS,
+    FORMS,
+    Case,
+    arguments,
+    assert_as_reference,
+    assert_each_gradient_comes_alone,
+    gradients,
+    in_form,
+    outputs,
+    ragged,
+)
 
-from fastrnn import _cuda, _cuda_layer, ops, reference
+from fastrnn import _cuda, reference
 from fastrnn.autograd import recurrent_layer
-
-
-@pytest.fixture(scope="module")
-def module(tmp_path_factory):
-    return emulation.build(tmp_path_factory.mktemp("emulated"))
 
 
 @pytest.fixture(params=["0", "1", "7"], ids=["ascending", "descending", "shuffled"])
@@ -30,33 +32,12 @@ def order(request, monkeypatch):
 
 @pytest.fixture(params=["emulated", pytest.param("gpu", marks=pytest.mark.cuda)])
 def device(request, monkeypatch):
-    """Calls run the CUDA kernels, on memory that comes filled with NaN."""
-    if request.param == "gpu":
-        monkeypatch.setattr(layers, "DEVICE", "cuda")
-    else:
-        # CPU tensors take the place of CUDA tensors
-        monkeypatch.setattr(_cuda, "kernels", request.getfixturevalue("module"))
-        monkeypatch.setattr(_cuda_layer, "_stream", lambda device: 0)
-        monkeypatch.setattr(_cuda_layer, "_guard", lambda device: contextlib.nullcontext())
-        monkeypatch.setattr(_cuda, "_status", {torch.device("cpu"): torch.zeros(1, dtype=torch.int32)})
-        monkeypatch.setenv("FASTRNN_CUDA_TIER", "c")
-        monkeypatch.setattr(ops, "_forward_kernel", _cuda_layer.forward)
-        monkeypatch.setattr(ops, "_backward_kernel", _cuda_layer.backward)
+    """Calls run the CUDA kernels in exact arithmetic, on memory that comes filled with NaN."""
+    request.getfixturevalue("poisoned")
+    request.getfixturevalue(request.param)
+    monkeypatch.setenv("FASTRNN_CUDA_TIER", "c")
     monkeypatch.setattr(_cuda, "tf32", lambda: False)
-    empty = _cuda_layer._empty
-
-    def poisoned(shape, like, dtype=None):
-        t = empty(shape, like, dtype)
-        return t.fill_(255 if t.dtype == torch.uint8 else float("nan"))  # bytes of ones are NaN in every float type
-
-    monkeypatch.setattr(_cuda_layer, "_empty", poisoned)
     return request.param
-
-
-def assert_as_reference(case: Case) -> None:
-    ours, true = ours_and_reference(case)
-    for mine, ref in zip(ours, true, strict=True):
-        torch.testing.assert_close(mine, ref, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -67,16 +48,9 @@ def test_values_and_gradients(device, cell, T, B, I, H):
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("form", ["dense", "ragged", "no state", "no bias"])
+@pytest.mark.parametrize("form", FORMS)
 def test_forms(device, order, cell, reverse, form):
-    case = Case(cell, 6, 7, 5, 18, reverse=reverse)
-    forms = {
-        "dense": case,
-        "ragged": ragged(case),
-        "no state": ragged(case.with_(state=False)),
-        "no bias": case.with_(bias=False),
-    }
-    assert_as_reference(forms[form])
+    assert_as_reference(in_form(Case(cell, 6, 7, 5, 18, reverse=reverse), form))
 
 
 @pytest.mark.parametrize("P", [1, 7, 20])
@@ -198,8 +172,7 @@ def test_a_wait_that_is_too_long_is_told_and_done_again(device, persistent, monk
     status.zero_()
 
 
-def test_plan_says_why(module, monkeypatch):
-    monkeypatch.setattr(_cuda, "kernels", module)
+def test_plan_says_why(emulated, monkeypatch):
     monkeypatch.setattr(_cuda, "tf32", lambda: False)
     monkeypatch.delenv("FASTRNN_CUDA_TIER", raising=False)
     half = torch.bfloat16
@@ -231,17 +204,7 @@ def test_many_rows(device, cell):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_only_what_is_needed(device, cell):
-    case = ragged(Case(cell, 4, 5, 4, 20))
-    args = arguments(case)
-    outs = outputs(recurrent_layer, case, args)
-    g = torch.Generator().manual_seed(1)
-    upstream = [torch.randn(o.shape, generator=g, dtype=o.dtype).to(o) for o in outs]
-    full = gradients(outs, args)
-    present = [i for i, a in enumerate(args[:-1]) if a is not None]
-    for position, i in enumerate(present):
-        alone = [a if a is None or k in (i, 8) else a.detach() for k, a in enumerate(args)]
-        (grad,) = torch.autograd.grad(outputs(recurrent_layer, case, alone), [alone[i]], upstream)
-        assert torch.equal(grad, full[position])
+    assert_each_gradient_comes_alone(ragged(Case(cell, 4, 5, 4, 20)))
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from helpers import error_of, initial, leaves
-from torch.nn.utils.rnn import pack_sequence
+from helpers import error_of, initial, leaves, packed
 
 import fastrnn
 from fastrnn import functional
@@ -68,7 +67,7 @@ def test_projection_need_not_be_smaller(proj_size):
 def test_packed_and_unbatched(cell):
     theirs = layer(cell, 3, 4)
     weights = tuple(theirs.parameters())
-    for x in (torch.randn(5, 3).double(), pack_sequence([torch.randn(n, 3).double() for n in (4, 2, 1)])):
+    for x in (torch.randn(5, 3).double(), packed([torch.randn(n, 3).double() for n in (4, 2, 1)])):
         for a, b in zip(leaves(STACKS[cell](x, None, weights)), leaves(theirs(x)), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 

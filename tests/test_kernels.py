@@ -4,16 +4,21 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from layers import CELLS, Case, arguments, gradients, ours_and_reference, outputs, ragged
+from layers import (
+    CELLS,
+    FORMS,
+    Case,
+    arguments,
+    assert_as_reference,
+    assert_each_gradient_comes_alone,
+    gradients,
+    in_form,
+    outputs,
+    ragged,
+)
 
 from fastrnn import ops, reference
 from fastrnn.autograd import recurrent_layer
-
-
-def assert_as_reference(case: Case) -> None:
-    ours, true = ours_and_reference(case)
-    for mine, ref in zip(ours, true, strict=True):
-        torch.testing.assert_close(mine, ref, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -24,16 +29,9 @@ def test_values_and_gradients(poisoned, cell, T, B, I, H):
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("form", ["dense", "ragged", "no state", "no bias"])
+@pytest.mark.parametrize("form", FORMS)
 def test_forms(poisoned, cell, reverse, form):
-    case = Case(cell, 9, 7, 5, 18, reverse=reverse)
-    forms = {
-        "dense": case,
-        "ragged": ragged(case),
-        "no state": ragged(case.with_(state=False)),
-        "no bias": case.with_(bias=False),
-    }
-    assert_as_reference(forms[form])
+    assert_as_reference(in_form(Case(cell, 9, 7, 5, 18, reverse=reverse), form))
 
 
 @pytest.mark.parametrize("P", [1, 7, 20, 40])
@@ -148,24 +146,7 @@ def test_16_bit_ragged_and_projected(poisoned, dtype, reverse):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_only_what_is_needed(poisoned, cell):
-    """Each gradient alone is the one that comes with all the others."""
-    case = ragged(Case(cell, 6, 5, 4, 20))
-    args = arguments(case)
-    outs = outputs(recurrent_layer, case, args)
-    full = gradients(outs, args)
-    present = [i for i, a in enumerate(args[:-1]) if a is not None]
-    for position, i in enumerate(present):
-        alone = [a if a is None or k in (i, 8) else a.detach() for k, a in enumerate(args)]
-        (grad,) = torch.autograd.grad(
-            outs_alone := outputs(recurrent_layer, case, alone),
-            [alone[i]],
-            [
-                torch.randn(o.shape, generator=g, dtype=o.dtype)
-                for g in [torch.Generator().manual_seed(1)]
-                for o in outs_alone
-            ],
-        )
-        assert torch.equal(grad, full[position])
+    assert_each_gradient_comes_alone(ragged(Case(cell, 6, 5, 4, 20)))
 
 
 @pytest.mark.parametrize("cell", CELLS)

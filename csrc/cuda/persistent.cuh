@@ -149,7 +149,7 @@ constexpr unsigned resident_shared(int kblocks) {
 }
 
 template <class Op, class Epilogue, int NT, class Exchange>
-FASTRNN_KERNEL void FASTRNN_BOUNDS_ALONE(kThreads) resident_kernel(Epilogue epi, Resident<Op> p) {
+FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) resident_kernel(Epilogue epi, Resident<Op> p) {
   using Sh = Share<Epilogue, Exchange::kCluster>;
   using Tl = Tile<Op, Epilogue, NT, Sh::UT>;
   using A = typename Op::Acc;

@@ -52,7 +52,8 @@ struct Tile {
   static FASTRNN_DEVICE void multiply_blocks(A (&sums)[NT][HALVES][2], const Piece* w, const Piece* h, int first,
                                              int last, int stride, int kblocks) {
     const int lane = thread_index() % 32;
-#pragma unroll 2
+    // exact products have many loads in flight as it is
+#pragma unroll(Op::kMatrix ? 2 : 1)
     for (int kb = first; kb < last; kb += stride) {
       const Piece* wk = w + int64_t(kb) * HALVES * 32;
       if constexpr (Op::kMatrix) {

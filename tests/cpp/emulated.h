@@ -19,7 +19,6 @@
 #define FASTRNN_DEVICE inline
 #define FASTRNN_BOTH inline
 #define FASTRNN_BOUNDS(threads)
-#define FASTRNN_BOUNDS_ALONE(threads)
 
 namespace fastrnn {
 namespace cuda {
