@@ -4,6 +4,7 @@
 # make bench     time fastrnn against torch.nn and the other peers that are installed (pip install -e ".[bench-peers]"):
 #                BENCH="--shapes A F --budget 1" chooses, see benchmarks/run.py
 # make sanitize  build the kernels with AddressSanitizer and UBSan and run the tests on them
+# make ptxas     registers, shared memory and spills of the CUDA kernels; PTXAS="--all" for each of them
 # make gpu       on a machine with a GPU: build, test, check and time the CUDA kernels; GPU="test bench" chooses
 # make clean     remove what was built; make distclean removes .venv too
 #
@@ -26,7 +27,7 @@ TORCH_INSTALLED := $(VENV)/.torch-$(shell echo '$(TORCH)' | cksum | cut -d ' ' -
 KERNELS := setup.py pyproject.toml $(shell find csrc -type f)
 CPP := $(shell find csrc tests benchmarks -name '*.h' -o -name '*.inl' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
-.PHONY: demo test lint bench sanitize gpu gpu-build gpu-test gpu-sanitizer gpu-bench clean distclean
+.PHONY: demo test lint bench sanitize ptxas gpu gpu-build gpu-test gpu-sanitizer gpu-micro gpu-bench clean distclean
 
 demo: $(INSTALLED)
 	rm -rf $(RUN)
@@ -61,18 +62,28 @@ sanitize: $(INSTALLED)
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	  $(CURDIR)/$(BIN)/python -m pytest -o timeout=1800 $(PYTEST)
 
+# Registers, shared memory and spills of every CUDA kernel, from ptxas's reports of the last build.
+ptxas: $(INSTALLED)
+	$(BIN)/python benchmarks/ptxas.py $(PTXAS)
+
 # Everything on a machine with a GPU, in one call, without a network: the interpreter that has torch also needs
-# setuptools, pybind11, pytest, pytest-timeout and hypothesis. Parts: build test sanitizer bench; a part that fails does
-# not stop the next. What it finds stands in OUT, and the table of times comes last.
-GPU ?= build test sanitizer bench
+# setuptools, pybind11, pytest, pytest-timeout and hypothesis. A part that fails does not stop the next, and then the
+# exit status is 1. What it finds stands in OUT, and the table of times comes last.
+#   build      into this folder, for this machine's GPU alone
+#   test       all tests marked cuda, on the GPU
+#   sanitizer  compute-sanitizer's memcheck and racecheck over a short list of them
+#   micro      what barriers, exchanges, matrix instructions and launches cost (benchmarks/native/micro.cu)
+#   bench      the layers beside cuDNN (benchmarks/gpu.py)
+GPU ?= build test sanitizer micro bench
 GPU_PYTHON ?= python3
 GPU_PYTEST ?=
 GPU_BENCH ?=
 OUT ?= build/gpu
+NVCC ?= nvcc
 gpu:
 	@$(GPU_PYTHON) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || \
 	  { echo "make gpu needs a CUDA device and a torch that sees it; give GPU_PYTHON= for another interpreter" >&2; exit 1; }
-	@mkdir -p $(OUT); status=0; \
+	@mkdir -p $(OUT); rm -f $(OUT)/table.txt; status=0; \
 	for part in $(GPU); do \
 	  start=$$(date +%s); \
 	  $(MAKE) --no-print-directory gpu-$$part || { echo "make gpu: $$part FAILED"; status=1; }; \
@@ -80,16 +91,21 @@ gpu:
 	done; \
 	cat $(OUT)/table.txt 2>/dev/null; exit $$status
 
+# 8.9: 89; 9.0 has instructions of its own: 90a
+GPU_ARCH = $(shell $(GPU_PYTHON) -c 'import torch; a = "%d%d" % torch.cuda.get_device_capability(); print(a + "a" * (a == "90"))')
 gpu-build:
-	FASTRNN_CUDA=1 $(GPU_PYTHON) setup.py -q build_ext --inplace >$(OUT)/build.log 2>&1 || { tail -30 $(OUT)/build.log; exit 1; }
+	FASTRNN_CUDA=1 FASTRNN_CUDA_ARCHS=$${FASTRNN_CUDA_ARCHS:-$(GPU_ARCH)} $(GPU_PYTHON) setup.py -q build_ext --inplace \
+	  >$(OUT)/build.log 2>&1 || { tail -30 $(OUT)/build.log; exit 1; }
 	$(GPU_PYTHON) -m fastrnn info | tee $(OUT)/info.txt
+	$(GPU_PYTHON) benchmarks/ptxas.py --all >$(OUT)/ptxas.txt
 
 gpu-test:
-	$(GPU_PYTHON) -m pytest -q -p no:cacheprovider -m cuda tests/test_cuda.py tests/test_cuda_kernels.py $(GPU_PYTEST) \
-	  >$(OUT)/test.log 2>&1; status=$$?; tail -25 $(OUT)/test.log; exit $$status
+	$(GPU_PYTHON) -m pytest -q -p no:cacheprovider -m cuda tests $(GPU_PYTEST) >$(OUT)/test.log 2>&1; status=$$?; \
+	  tail -25 $(OUT)/test.log; exit $$status
 
-# a short list: each cell, ragged rows, both directions, and a projection
-SANITIZED_TESTS := gpu and not descending and not shuffled and ((test_forms and ragged) or (test_projection and True-7) or (rounded_arithmetic and bf16-True))
+# each cell, ragged rows, both directions, a projection, and each persistent tier
+SANITIZED_TESTS := gpu and not descending and not shuffled and ((test_forms and ragged) or (test_projection and True-7) \
+  or (rounded_arithmetic and bf16-True) or (test_persistent and bf16-ragged) or too_long)
 gpu-sanitizer:
 	for tool in memcheck racecheck; do \
 	  PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $$tool --error-exitcode 9 $(GPU_PYTHON) -m pytest -q \
@@ -97,6 +113,10 @@ gpu-sanitizer:
 	    >$(OUT)/$$tool.log 2>&1 || { tail -25 $(OUT)/$$tool.log; exit 1; }; \
 	  tail -2 $(OUT)/$$tool.log; \
 	done
+
+gpu-micro:
+	$(NVCC) -std=c++17 -O3 -arch=native benchmarks/native/micro.cu -o $(OUT)/micro
+	$(OUT)/micro $(OUT)/micro.json | tee $(OUT)/micro.txt
 
 gpu-bench:
 	$(GPU_PYTHON) benchmarks/gpu.py --out $(OUT) $(GPU_BENCH) >$(OUT)/bench.log 2>&1 || { tail -25 $(OUT)/bench.log; exit 1; }

@@ -1,11 +1,11 @@
-"""Times the layers on a GPU beside torch's cuDNN: CUDA events, warm, medians; microseconds a step.
+"""Times the layers on a GPU beside torch's cuDNN, FlashRNN and haste: CUDA events, warm, medians; microseconds a step.
 
-    python benchmarks/gpu.py --out build/gpu                 # everything, about two minutes
+    python benchmarks/gpu.py --out build/gpu                 # everything, some minutes
     python benchmarks/gpu.py --grid ours --dtype bf16 --cell lstm
+    python benchmarks/gpu.py --grid flashrnn --dtype bf16 --side recurrence flashrnn    # compiles for each case
 
-Writes gpu.json and table.txt into the folder, and prints the table. `forward` is a call under no_grad, `train` adds the
-gradients of input and weights. Both sides get the same weights and input, and the same flags: TF32 is off for fp32 and
-on for tf32, in cuDNN and in torch's matrix products alike.
+Writes gpu.json, rows.txt (every case) and table.txt (the short one, which it prints) into the folder. All sides get the
+same weights and input where they can, and the same flags (`gpu_sides.pin`).
 """
 
 from __future__ import annotations
@@ -17,64 +17,20 @@ import os
 import statistics
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.utils.rnn import pack_padded_sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import fastrnn
+from benchmarks import gpu_sides
+from benchmarks.gpu_grid import CLASSES, GRIDS, Case, cases, dtypes, targets
+from benchmarks.gpu_sides import DTYPES, SIDES, Skip
 from fastrnn import _cuda
 
-DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-CLASSES = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One layer on one shape; `ragged`: lengths from T down to 1, packed."""
-
-    grid: str
-    cell: str
-    T: int
-    B: int
-    I: int
-    H: int
-    bidirectional: bool = False
-    ragged: bool = False
-
-    @property
-    def text(self) -> str:
-        marks = " bi" * self.bidirectional + " ragged" * self.ragged
-        return f"{self.cell} T={self.T} B={self.B} I={self.I} H={self.H}{marks}"
-
-
-def grid() -> Iterable[Case]:
-    """FlashRNN's, haste's and PyTorch's published shapes, and ours."""
-    for h in (64, 128, 256, 512, 768):
-        yield Case("flashrnn", "lstm", 1024, 16, h, h)
-    for b in (2, 64, 256):
-        yield Case("flashrnn", "lstm", 1024, b, 768, 768)
-    for t in (256, 2048):
-        yield Case("flashrnn", "lstm", t, 16, 768, 768)
-    for b in (1, 16, 32, 64, 128):
-        yield Case("haste", "lstm", 50, b, 128, 128)
-        yield Case("haste", "gru", 50, b, 1024, 1024)
-    for h in (512, 2048, 4096):
-        yield Case("haste", "lstm", 50, 32, h, h)
-    for cell in CLASSES:
-        yield Case("pytorch", cell, 100, 64, 512, 512)
-        yield Case("ours", cell, 256, 16, 512, 512)
-    for cell in ("lstm", "gru"):
-        for b in (1, 3, 12):
-            yield Case("ours", cell, 200, b, 512, 512)
-        for h in (200, 650, 1024, 1500):
-            yield Case("ours", cell, 100, 16, h, h)
-        yield Case("ours", cell, 100, 32, 256, 256, bidirectional=True)
-        yield Case("ours", cell, 100, 64, 256, 256, ragged=True)
-        yield Case("ours", cell, 4096, 8, 256, 256)
+MODES = ("forward", "backward")
 
 
 def median_us(run: Callable[[], Any], seconds: float, least: int = 5) -> tuple[float, float]:
@@ -93,84 +49,44 @@ def median_us(run: Callable[[], Any], seconds: float, least: int = 5) -> tuple[f
     return middle, high - low
 
 
-def pin(dtype: str) -> None:
-    torch.backends.cudnn.allow_tf32 = dtype == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = dtype == "tf32"
-
-
-def prepare(namespace: Any, case: Case, dtype: torch.dtype, weights: dict[str, torch.Tensor]) -> tuple[Any, ...]:
-    layer = getattr(namespace, CLASSES[case.cell])(
-        case.I, case.H, bidirectional=case.bidirectional, dtype=dtype, device="cuda"
-    )
-    layer.load_state_dict(weights)
-    generator = torch.Generator("cuda").manual_seed(1)
-    x = torch.randn(case.T, case.B, case.I, device="cuda", generator=generator).to(dtype)
-    source: Any = x.requires_grad_()
-    if case.ragged:
-        lengths = [max(1, case.T - case.T * b // case.B) for b in range(case.B)]
-        source = pack_padded_sequence(x.detach(), lengths)
-        x = source.data.requires_grad_()
-
-    def output() -> torch.Tensor:
-        y = layer(source)[0]
-        return y.data if case.ragged else y
-
-    def forward() -> torch.Tensor:
-        with torch.no_grad():
-            return output()
-
-    leaves = [x, *layer.parameters()]
-    gradient = torch.randn(forward().shape, device="cuda", generator=generator).to(dtype)
-
-    def train() -> tuple[torch.Tensor, ...]:
-        return torch.autograd.grad(output(), leaves, gradient)
-
-    return forward, train
-
-
-def measure(case: Case, dtype: str, seconds: float) -> dict[str, Any]:
-    """The case's times, and how far the outputs of the two sides lie apart. An error is reported, not raised."""
-    pin(dtype)
+def measure(case: Case, dtype: str, seconds: float, sides: Iterable[str] = SIDES) -> dict[str, Any]:
+    """The case's times on every side, and how far our output lies from cuDNN's. An error of a side is reported, not
+    raised."""
+    gpu_sides.pin(dtype)
     torch.manual_seed(0)
-    kind = DTYPES[dtype]
-    result: dict[str, Any] = {"case": asdict(case), "dtype": dtype}
-    try:
-        layer = getattr(torch.nn, CLASSES[case.cell])(case.I, case.H, bidirectional=case.bidirectional, dtype=kind)
-        weights = layer.state_dict()
-        sides = {"fastrnn": prepare(fastrnn, case, kind, weights), "cudnn": prepare(torch.nn, case, kind, weights)}
-        outputs = {name: side[0]().float() for name, side in sides.items()}
+    kind = {"bidirectional": case.bidirectional, "dtype": DTYPES[dtype]}
+    weights = getattr(torch.nn, CLASSES[case.cell])(case.I, case.H, **kind).state_dict()
+    result: dict[str, Any] = {"case": asdict(case), "dtype": dtype, "us_per_step": {}, "iqr": {}, "left_out": {}}
+    outputs: dict[str, torch.Tensor] = {}
+    for name in sides:
+        try:
+            calls = SIDES[name](case, dtype, weights)
+            outputs[name] = calls["forward"]().float()
+            for mode in MODES:
+                middle, spread = median_us(calls[mode], seconds)
+                result["us_per_step"][f"{name} {mode}"] = middle / case.T
+                result["iqr"][f"{name} {mode}"] = spread / case.T
+        except Skip as reason:
+            result["left_out"][name] = str(reason)
+        except Exception as error:  # a peer may fail in any way
+            result["left_out"][name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    if {"fastrnn", "cudnn"} <= outputs.keys():
         result["apart"] = (outputs["fastrnn"] - outputs["cudnn"]).abs().max().item()
-        for index, mode in enumerate(("forward", "train")):
-            for name, side in sides.items():
-                middle, spread = median_us(side[index], seconds)
-                result[f"{name} {mode}"] = {"us": middle, "iqr": spread, "us_per_step": middle / case.T}
-        x = torch.randn(case.T * case.B, case.I, device="cuda", dtype=kind)
-        w = weights["weight_ih_l0"].cuda()
-        result["projection"] = {"us": median_us(lambda: torch.mm(x, w.t()), seconds / 4)[0]}
-    except (RuntimeError, torch.cuda.OutOfMemoryError) as error:
-        result["error"] = str(error).splitlines()[0]
     return result
 
 
 def time_tier(cell: str, units: int, tier: str, seconds: float) -> dict[str, float]:
-    """Microseconds a step of a forward and a backward pass in one tier, forced; nothing where it cannot run them."""
-    layer = getattr(fastrnn, CLASSES[cell])(units, units, dtype=torch.bfloat16, device="cuda")
-    x = torch.randn(256, 16, units, device="cuda", dtype=torch.bfloat16, requires_grad=True)
-    leaves, gradient = [x, *layer.parameters()], torch.randn_like(x)
-
-    def forward() -> None:
-        with torch.no_grad():
-            layer(x)
-
-    y = layer(x)[0]
-    runs = {"forward": forward, "backward": lambda: torch.autograd.grad(y, leaves, gradient, retain_graph=True)}
-    planned = {mode: _cuda.plan(cell, 256, 16, units, torch.bfloat16, backward=mode == "backward")[0] for mode in runs}
-    return {f"{tier} {m}": median_us(run, seconds)[0] / 256 for m, run in runs.items() if planned[m] == tier}
+    """Microseconds a step of each pass in one tier, forced; nothing where it cannot run them."""
+    case = Case("tiers", cell, 256, 16, units, units)
+    planned = {mode: _cuda.plan(cell, 256, 16, units, torch.bfloat16, backward=mode == "backward")[0] for mode in MODES}
+    weights = getattr(torch.nn, CLASSES[cell])(units, units, dtype=torch.bfloat16).state_dict()
+    calls = SIDES["recurrence"](case, "bf16", weights)
+    return {f"{tier} {m}": median_us(calls[m], seconds)[0] / 256 for m in MODES if planned[m] == tier}
 
 
 def measure_tiers(seconds: float) -> list[dict[str, Any]]:
     """Every tier by size: what a step costs where the product is small is launch or exchange."""
-    pin("bf16")
+    gpu_sides.pin("bf16")
     found = []
     for cell in ("lstm", "gru"):
         for units in (32, 128, 256, 512, 1024):
@@ -183,62 +99,91 @@ def measure_tiers(seconds: float) -> list[dict[str, Any]]:
     return found
 
 
-def table(results: list[dict[str, Any]]) -> str:
-    """Microseconds a step of ours, and cuDNN's time over ours: above 1 we are faster."""
-    lines = [f"{'':44} {'dtype':5} {'forward':>8} {'x cuDNN':>8} {'train':>8} {'x cuDNN':>8} {'apart':>8}"]
-    ratios: dict[tuple[str, str], list[float]] = {}
+def rows(results: list[dict[str, Any]]) -> str:
+    """Microseconds a step of every side, forward and backward."""
+    lines = [
+        f"{'us a step, forward/backward':44} {'dtype':5} " + " ".join(f"{name:>15}" for name in SIDES) + "    apart"
+    ]
     for r in results:
-        case = Case(**r["case"])
-        if "error" in r:
-            lines.append(f"{case.text:44} {r['dtype']:5} {r['error'][:60]}")
-            continue
-        cells = []
-        for mode in ("forward", "train"):
-            ours, theirs = r[f"fastrnn {mode}"]["us_per_step"], r[f"cudnn {mode}"]["us_per_step"]
-            ratios.setdefault((r["dtype"], mode), []).append(theirs / ours)
-            cells.append(f"{ours:8.2f} {theirs / ours:8.2f}")
-        lines.append(f"{case.text:44} {r['dtype']:5} {' '.join(cells)} {r['apart']:8.1e}")
-    for (dtype, mode), values in ratios.items():
+        times = r["us_per_step"]
+        cells = [
+            f"{times[f'{name} forward']:.2f}/{times[f'{name} backward']:.2f}" if f"{name} backward" in times else "-"
+            for name in SIDES
+        ]
+        apart = f"{r['apart']:8.1e}" if "apart" in r else ""
+        lines.append(f"{Case(**r['case']).text:44} {r['dtype']:5} " + " ".join(f"{c:>15}" for c in cells) + f" {apart}")
+    reasons = sorted({f"{name} {why}" for r in results for name, why in r["left_out"].items()})
+    return "\n".join([*lines, *(f"left out: {reason}" for reason in reasons)])
+
+
+def ratios(results: list[dict[str, Any]], ours: str, theirs: str) -> str:
+    """Their time over ours, above 1 where we are faster: the geometric mean, and the worst, by grid and dtype."""
+    found: dict[tuple[str, ...], list[float]] = {}
+    for r in results:
+        for mode in MODES:
+            mine, other = (r["us_per_step"].get(f"{name} {mode}") for name in (ours, theirs))
+            if mine and other:
+                found.setdefault((r["case"]["grid"], r["case"]["cell"], r["dtype"], mode), []).append(other / mine)
+                found.setdefault(("all", "", r["dtype"], mode), []).append(other / mine)
+    lines = []
+    for key, values in found.items():
         mean = math.exp(statistics.fmean(map(math.log, values)))
-        lines.append(f"geometric mean {dtype} {mode}: {mean:.2f}, worst {min(values):.2f}, {len(values)} cases")
+        name = " ".join(k for k in key if k)
+        lines.append(f"{theirs} / {ours}: {name:32} mean {mean:5.2f} worst {min(values):5.2f} of {len(values)}")
+    return "\n".join(sorted(lines))
+
+
+def verdicts(results: list[dict[str, Any]]) -> str:
+    """Each target that was timed, with the time and whether it is met."""
+    times = {(Case(**r["case"]), r["dtype"]): r["us_per_step"] for r in results}
+    lines = []
+    for target in targets():
+        us = times.get((target.case, target.dtype), {}).get(f"fastrnn {target.mode}")
+        if us is not None:
+            word = "met" if us <= target.us else "NOT met"
+            lines.append(f"target {target.case.text} {target.dtype} {target.mode}: {us:.2f} of {target.us} us, {word}")
     return "\n".join(lines)
+
+
+def table(results: list[dict[str, Any]], tiers: list[dict[str, Any]]) -> str:
+    parts = [ratios(results, "fastrnn", "cudnn"), ratios(results, "recurrence", "flashrnn")]
+    parts += [ratios(results, "fastrnn", "haste"), verdicts(results)]
+    for row in tiers:
+        costs = ", ".join(f"{name} {us:.2f}" for name, us in row["us_per_step"].items())
+        parts.append(f"tiers {row['cell']} H={row['H']} B=16 bf16, recurrence alone, us a step: {costs}")
+    return "\n".join(part for part in parts if part)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build/gpu"))
-    parser.add_argument("--grid", nargs="*", help="flashrnn, haste, pytorch, ours (default: all)")
-    parser.add_argument("--cell", nargs="*", choices=CLASSES)
+    parser.add_argument("--grid", nargs="*", choices=GRIDS, default=GRIDS)
+    parser.add_argument("--cell", nargs="*", choices=CLASSES, default=list(CLASSES))
     parser.add_argument("--dtype", nargs="*", choices=DTYPES, default=["bf16", "fp16", "tf32", "fp32"])
-    parser.add_argument("--seconds", type=float, default=0.04, help="for each measurement")
+    parser.add_argument("--side", nargs="*", choices=SIDES, default=[name for name in SIDES if name != "flashrnn"])
+    parser.add_argument("--seconds", type=float, default=0.02, help="for each measurement")
     options = parser.parse_args()
     if not torch.cuda.is_available() or _cuda.kernels is None:
         raise SystemExit(f"nothing to time: {_cuda.info()}")
-    cases = [c for c in grid() if c.grid in (options.grid or [c.grid]) and c.cell in (options.cell or [c.cell])]
+    chosen = [c for c in cases() if c.grid in options.grid and c.cell in options.cell]
     results = []
-    for case in cases:
-        for dtype in options.dtype:
-            # fp32 in full on the few shapes that show it
-            if dtype in ("fp32", "tf32") and case.grid not in ("pytorch", "ours"):
-                continue
-            results.append(measure(case, dtype, options.seconds))
-            torch.cuda.empty_cache()
+    for i, case in enumerate(chosen):
+        print(f"{i + 1} of {len(chosen)}: {case.text}", file=sys.stderr, flush=True)
+        results += [measure(case, dtype, options.seconds, options.side) for dtype in dtypes(case, options.dtype)]
+        torch.cuda.empty_cache()
     tiers = measure_tiers(options.seconds) if "bf16" in options.dtype else []
-    text = table(results)
-    for row in tiers:
-        costs = ", ".join(f"{name} {us:.2f}" for name, us in row["us_per_step"].items())
-        text += f"\ntiers {row['cell']} H={row['H']} B=16 bf16, us a step: {costs}"
     facts = {
         "device": torch.cuda.get_device_name(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
-        "fastrnn": _cuda.info(),
+        "fastrnn": f"{fastrnn.__version__}, {_cuda.info()}",
         "command": " ".join(sys.argv),
     }
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "gpu.json").write_text(json.dumps({"facts": facts, "results": results, "tiers": tiers}, indent=1))
-    text = f"{', '.join(f'{k} {v}' for k, v in facts.items())}\n{text}"
+    (options.out / "rows.txt").write_text(rows(results) + "\n")
+    text = f"{', '.join(f'{k} {v}' for k, v in facts.items())}\n{table(results, tiers)}"
     (options.out / "table.txt").write_text(text + "\n")
     print(text)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fastrnn import _native
+from fastrnn._native import address
 
 
 def _load() -> tuple[ModuleType | None, str]:
@@ -57,11 +58,6 @@ def module() -> ModuleType:
     if kernels is None:
         raise RuntimeError(f"fastrnn's CUDA kernels are missing: {_missing}")
     return kernels
-
-
-def address(t: Tensor | None) -> int:
-    """The tensor's memory, 0 for None."""
-    return 0 if t is None else t.data_ptr()
 
 
 TIERS = {"a": "cluster-persistent", "b": "grid-persistent", "c": "a kernel a step"}

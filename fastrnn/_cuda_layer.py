@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fastrnn import _cuda, _native
-from fastrnn._cuda import address
+from fastrnn._native import address
 
 
 def _stream(device: torch.device) -> int:
@@ -57,11 +57,12 @@ class _Layer:
         self.rows = _rows(self.x)
         self.arithmetic = torch.float64 if self.x.dtype == torch.float64 else torch.float32
 
-    def check_device(self, *more: Tensor | None) -> None:
-        tensors = (self.hx, self.cx, self.w_ih, self.w_hh, self.b_ih, self.b_hh, self.w_hr, *more)
-        for t in tensors:
+    def check(self, *more: Tensor | None) -> None:
+        """All tensors have memory, on one device."""
+        for t in (self.x, self.hx, self.cx, self.w_ih, self.w_hh, self.b_ih, self.b_hh, self.w_hr, *more):
             if t is not None and t.device != self.x.device:
                 raise RuntimeError(f"fastrnn: expected all tensors on {self.x.device}, but one is on {t.device}")
+            address(t)
 
     def run(self, backward: bool, *tensors: Tensor | None, gx_native: bool = False) -> None:
         """Starts the kernels of a pass. `tensors` are those of the binding, adjacent in memory; they must live until
@@ -95,7 +96,7 @@ def forward(cell: str, *args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`fastrnn.ops.layer_forward` on one CUDA device."""
     *tensors, batch_sizes, batch, reverse, training = args
     layer = _Layer(cell, tensors, batch_sizes, batch, reverse)
-    layer.check_device()
+    layer.check()
     x, units, arithmetic = layer.x, layer.units, layer.arithmetic
     with _guard(x.device):
         y = _empty((*x.shape[:-1], layer.width), x)
@@ -114,7 +115,7 @@ def backward(cell: str, *args: Any) -> tuple[Tensor, ...]:
     """`fastrnn.ops.layer_backward` on one CUDA device."""
     dy, dh_n, dc_n, *tensors, y, reserve, batch_sizes, batch, reverse, needed = args
     layer = _Layer(cell, tensors, batch_sizes, batch, reverse)
-    layer.check_device(dy, dh_n, dc_n, y, reserve)
+    layer.check(dy, dh_n, dc_n, y, reserve)
     x, hx, cx, units, count = layer.x, layer.hx, layer.cx, layer.units, layer.rows.size(0)
     names = ("x", "hx", "cx", "w_ih", "w_hh", "b_ih", "b_hh", "w_hr")
     present = dict(zip(names, tensors, strict=True))

@@ -94,3 +94,15 @@ def openmp_runtime() -> str:
 def barrier_ns(threads: int) -> float:
     """Mean time of one barrier between `threads` threads, in nanoseconds."""
     return kernels.barrier_ns(threads)
+
+
+def address(t: torch.Tensor | None) -> int:
+    """The tensor's memory, 0 for None: the kernels read 0 as 'not given', so no tensor may come without memory."""
+    if t is None:
+        return 0
+    address = t.data_ptr()
+    if address == 0 and t.numel():
+        raise RuntimeError(
+            f"fastrnn: a tensor of shape {tuple(t.shape)} has no memory behind it: its storage was freed"
+        )
+    return address

@@ -45,17 +45,7 @@ _new = Tensor.new
 # In place of results that a call does not have, where nobody looks: an empty tensor takes a microsecond to make.
 _NOTHING = torch.empty(0)
 
-
-def _address(t: Tensor | None) -> int:
-    """The tensor's memory, 0 for None: the kernels read 0 as 'not given', so no tensor may come without memory."""
-    if t is None:
-        return 0
-    address = t.data_ptr()
-    if address == 0 and t.numel():
-        raise RuntimeError(
-            f"fastrnn: a tensor of shape {tuple(t.shape)} has no memory behind it: its storage was freed"
-        )
-    return address
+_address = _native.address
 
 
 def _contiguous(t: Tensor | None) -> Tensor | None:

@@ -63,10 +63,11 @@ def pytest_generate_tests(metafunc):
         return
     metafunc.fixturenames.append("configuration")
     chosen = [pytest.param(c, id=f"{c[0]}-{c[1]}") for c in CONFIGURATIONS]
-    if metafunc.config.getoption("--emulated"):
-        chosen = [pytest.param("emulated")]
-    elif not no_gpu() and not metafunc.definition.get_closest_marker("cpu"):
-        chosen.append(pytest.param("gpu", marks=pytest.mark.cuda))
+    if not metafunc.definition.get_closest_marker("cpu"):
+        if metafunc.config.getoption("--emulated"):
+            chosen = [pytest.param("emulated")]
+        elif not no_gpu():
+            chosen.append(pytest.param("gpu", marks=pytest.mark.cuda))
     metafunc.parametrize("configuration", chosen, indirect=True)
 
 

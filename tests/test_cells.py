@@ -64,6 +64,7 @@ def test_unrolled_by_the_user(kind, options):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.cpu  # on a GPU torch.nn runs a kernel that wants rows
 @variants
 def test_batch_of_none(kind, options):
     theirs, mine = both(kind, 5, 7, **options)
@@ -103,6 +104,7 @@ def test_parameters_and_repr(kind, options, bias):
     assert (mine.bias_ih is None) == (theirs.bias_ih is None)
 
 
+@pytest.mark.cpu  # skip_init makes its module on the CPU
 @pytest.mark.parametrize("kind", CELLS)
 def test_copies_and_new_modules(kind):
     _, mine = both(kind, 3, 4)

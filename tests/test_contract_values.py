@@ -124,6 +124,7 @@ def test_results_are_laid_out_as_in_torch(kind, options):
         assert state.is_contiguous()
 
 
+@pytest.mark.cpu  # on a GPU torch.nn is cuDNN, which draws its own masks
 @variants
 @pytest.mark.parametrize("p", [0.3, 1.0])
 def test_dropout_between_layers(kind, options, p):
@@ -139,6 +140,7 @@ def test_dropout_between_layers(kind, options, p):
     assert all(value.isfinite().all() for value in results[0].values())
 
 
+@pytest.mark.cpu  # on a GPU torch.nn is cuDNN, which draws its own masks
 def test_dropout_is_read_at_call_time_and_only_in_training():
     theirs, mine = both("GRU", 5, 7, 2)
     x = rand(4, 3, 5)
@@ -158,6 +160,7 @@ def test_no_dropout_after_the_last_layer():
     assert (mine(rand(4, 3, 5))[0] != 0).all()
 
 
+@pytest.mark.cpu  # on a GPU torch.nn is cuDNN, whose relu decides for itself what NaN becomes
 @variants
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_nan_and_inf_propagate(kind, options, bad):
@@ -169,6 +172,7 @@ def test_nan_and_inf_propagate(kind, options, bad):
     assert_same(evaluate(mine, x, hx), evaluate(theirs, x, hx))
 
 
+@pytest.mark.cpu  # on a GPU torch.nn is cuDNN, which wants rows
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("with_hx", [True, False], ids=["hx", "zeros"])
 @pytest.mark.parametrize("batch_first", [True, False])
@@ -184,6 +188,7 @@ def test_batch_of_none(kind, with_hx, batch_first):
     assert not any(value.any() for value in found.values())
 
 
+@pytest.mark.cpu  # on a GPU torch.nn is cuDNN, which wants rows
 def test_batch_of_none_with_projection():
     assert_alike("LSTM", 5, 7, proj_size=2, input=torch.zeros(4, 0, 5).double(), batch=0)
 

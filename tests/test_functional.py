@@ -72,6 +72,7 @@ def test_packed_and_unbatched(cell):
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.cpu  # on a GPU torch.nn is cuDNN, which draws its own masks
 def test_dropout_needs_training():
     theirs = layer("gru", 3, 4, 2)
     x, weights = torch.randn(5, 2, 3).double(), list(theirs.parameters())
@@ -146,6 +147,7 @@ BAD_WEIGHTS = {
 }
 
 
+@pytest.mark.cpu  # checks of arguments, made once for all tests
 @pytest.mark.parametrize("fault", BAD_WEIGHTS)
 def test_bad_weights_are_refused(fault):
     weights, kind, text = BAD_WEIGHTS[fault]
@@ -153,6 +155,7 @@ def test_bad_weights_are_refused(fault):
     assert error is kind and text in found
 
 
+@pytest.mark.cpu  # checks of arguments, made once for all tests
 def test_wrong_number_of_layers_is_refused():
     with pytest.raises(RuntimeError, match=r"GRU: expected 8 weights .*weight_ih_l1.*, got 4"):
         functional.gru(torch.zeros(5, 2, 3), None, GOOD, num_layers=2)
@@ -160,6 +163,7 @@ def test_wrong_number_of_layers_is_refused():
         functional.gru(torch.zeros(5, 2, 3), None, GOOD, num_layers=0)
 
 
+@pytest.mark.cpu  # checks of arguments, made once for all tests
 def test_wrong_dropout_is_refused():
     weights = [*GOOD, torch.zeros(12, 4), *GOOD[1:]]
     with pytest.raises(ValueError, match="dropout probability has to be between 0 and 1, but got 2"):

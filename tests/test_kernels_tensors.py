@@ -32,7 +32,7 @@ def test_lazily_negated_gradient():
 
 def test_zeros_without_storage():
     args = arguments(CASE, requires_grad=False)
-    x = torch._efficientzerotensor(args[0].shape)
+    x = torch._efficientzerotensor(args[0].shape, device=args[0].device)
     y = outputs(recurrent_layer, CASE, [x, *args[1:]])[0]
     assert torch.equal(y, outputs(recurrent_layer, CASE, [torch.zeros_like(args[0]), *args[1:]])[0])
 

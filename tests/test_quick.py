@@ -12,6 +12,7 @@ CELLS = ("rnn_tanh", "gru", "lstm")
 LAYERS = {"rnn_tanh": fastrnn.RNN, "gru": fastrnn.GRU, "lstm": fastrnn.LSTM}
 STEPS = {"rnn_tanh": fastrnn.RNNCell, "gru": fastrnn.GRUCell, "lstm": fastrnn.LSTMCell}
 FORMS = ("layer", "step")
+pytestmark = pytest.mark.cpu
 
 
 @pytest.fixture(autouse=True)
