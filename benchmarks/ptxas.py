@@ -66,9 +66,9 @@ def read(report: Path, text: str) -> list[Kernel]:
     return found
 
 
-def latest(build: Path = BUILD) -> list[Path]:
+def latest() -> list[Path]:
     """The reports of the last build: those of one folder."""
-    reports = sorted(build.glob("temp*/fastrnn._kernels_cuda-*/**/*.ptxas"), key=lambda p: p.stat().st_mtime)
+    reports = sorted(BUILD.glob("temp*/fastrnn._kernels_cuda-*/**/*.ptxas"), key=lambda p: p.stat().st_mtime)
     return sorted(p for p in reports if p.parent == reports[-1].parent)
 
 
