@@ -70,7 +70,7 @@ ptxas: $(INSTALLED)
 # setuptools, pybind11, pytest, pytest-timeout and hypothesis. A part that fails does not stop the next, and then the
 # exit status is 1. What it finds stands in OUT, and the table of times comes last.
 #   build      into this folder, for this machine's GPU alone
-#   test       all tests marked cuda, on the GPU
+#   test       the tests of layers and kernels, on the GPU
 #   sanitizer  compute-sanitizer's memcheck and racecheck over a short list of them
 #   micro      what barriers, exchanges, matrix instructions and launches cost (benchmarks/native/micro.cu)
 #   bench      the layers beside cuDNN (benchmarks/gpu.py)
@@ -99,8 +99,10 @@ gpu-build:
 	$(GPU_PYTHON) -m fastrnn info | tee $(OUT)/info.txt
 	$(GPU_PYTHON) benchmarks/ptxas.py --all >$(OUT)/ptxas.txt
 
+GPU_TESTS := $(addprefix tests/test_, $(addsuffix .py, cuda cuda_kernels kernels kernels_tensors autograd modules functional \
+  cells contract_autograd contract_dtypes contract_packed contract_values))
 gpu-test:
-	$(GPU_PYTHON) -m pytest -q -p no:cacheprovider -m cuda tests $(GPU_PYTEST) >$(OUT)/test.log 2>&1; status=$$?; \
+	$(GPU_PYTHON) -m pytest -q -p no:cacheprovider -m cuda $(GPU_TESTS) $(GPU_PYTEST) >$(OUT)/test.log 2>&1; status=$$?; \
 	  tail -25 $(OUT)/test.log; exit $$status
 
 # each cell, ragged rows, both directions, a projection, and each persistent tier

@@ -20,7 +20,7 @@ from layers import (
     ragged,
 )
 
-from fastrnn import _cuda, reference
+from fastrnn import _cuda, _cuda_layer, reference
 from fastrnn.autograd import recurrent_layer
 
 
@@ -235,3 +235,11 @@ def test_double_backward(device, cell):
         )
 
     assert torch.autograd.gradgradcheck(lambda *t: tuple(run(*t)), args)
+
+
+def test_wide_products_are_torchs_where_it_has_them():
+    """torch 2.8 and later multiply 16-bit matrices into float32 on CUDA."""
+    version = tuple(map(int, torch.__version__.split("+")[0].split(".")[:2]))
+    assert (_cuda_layer._wide is not None) == (version >= (2, 8))
+    x, w = torch.randn(3, 4).bfloat16(), torch.randn(5, 4).bfloat16()
+    assert torch.equal(_cuda_layer._project(x, w), x @ w.t())  # and on the CPU there are none

@@ -29,8 +29,8 @@ struct Resident {
   uint32_t* status;     // the same for the host, or null
   int64_t timeout_ns;
 
-  FASTRNN_DEVICE Step step(int s) const {
-    return backward ? backward_step(steps, s, steps.T, reverse) : forward_step(steps, s, steps.T, reverse);
+  FASTRNN_DEVICE Step step(StepCursor& sizes, int s) const {
+    return backward ? backward_step(sizes, s, steps.T, reverse) : forward_step(sizes, s, steps.T, reverse);
   }
 };
 
@@ -203,8 +203,9 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) resident_kernel(Epilogue epi, Resid
   exchange.begin(p, shared, first_group, epi.units() / N * ROWS * Epilogue::kResults);
   sync_threads();
 
+  StepCursor sizes{p.steps};
   for (int s = 0; s < p.count; ++s) {
-    const Step step = p.step(s);
+    const Step step = p.step(sizes, s);
     Tl t;
     t.load(epi, step, block_x(), first_group);
     const bool there = s == 0 || exchange.wait(p, s);
@@ -241,8 +242,9 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) again_kernel(Epilogue epi, Resident
   if (*p.failed == 0) return;
   start.run(thread_index(), kThreads);
   sync_threads();
+  StepCursor sizes{p.steps};
   for (int s = 0; s < p.count; ++s) {
-    const Step step = p.step(s);
+    const Step step = p.step(sizes, s);
     for (int group = 0; group * 8 < epi.rows(step); group += NT)
       for (int tile = 0; tile * Tile<Op, Epilogue, NT>::U < epi.units(); ++tile) {
         run_tile<Op, Epilogue, NT>(epi, step, p.w, p.slot[s % 2], p.slot[1 - s % 2], tile, group);

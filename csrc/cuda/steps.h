@@ -63,7 +63,7 @@ struct Step {
 
 // The steps in running order. `Sizes` has batch(t), 0 outside [0, T), and offset(t).
 template <class Sizes>
-FASTRNN_CELL Step step_at(const Sizes& z, int64_t t, bool reverse) {
+FASTRNN_CELL Step step_at(Sizes& z, int64_t t, bool reverse) {
   const int64_t before = reverse ? t + 1 : t - 1;
   Step r{};
   r.batch = int(z.batch(t));
@@ -74,7 +74,7 @@ FASTRNN_CELL Step step_at(const Sizes& z, int64_t t, bool reverse) {
 }
 // The s-th step of forward, s < T.
 template <class Sizes>
-FASTRNN_CELL Step forward_step(const Sizes& z, int64_t s, int64_t T, bool reverse) {
+FASTRNN_CELL Step forward_step(Sizes& z, int64_t s, int64_t T, bool reverse) {
   const int64_t t = reverse ? T - 1 - s : s, next = reverse ? t - 1 : t + 1;
   Step r = step_at(z, t, reverse);
   r.last_from = int(z.batch(next) < z.batch(t) ? z.batch(next) : z.batch(t));
@@ -83,7 +83,7 @@ FASTRNN_CELL Step forward_step(const Sizes& z, int64_t s, int64_t T, bool revers
 }
 // The s-th step of backward; s = T: only what reaches hx and cx.
 template <class Sizes>
-FASTRNN_CELL Step backward_step(const Sizes& z, int64_t s, int64_t T, bool reverse) {
+FASTRNN_CELL Step backward_step(Sizes& z, int64_t s, int64_t T, bool reverse) {
   const int64_t t = reverse ? s : T - 1 - s, next = reverse ? t - 1 : t + 1;
   Step r = step_at(z, t, reverse);
   r.leaving = int(s == 0 ? 0 : z.batch(next));
@@ -147,15 +147,25 @@ struct StepTable {
     }
     return z;
   }
-  FASTRNN_CELL int run(int64_t t) const {
-    int r = 0;
-    while (until[r] <= t) ++r;
-    return r;
+};
+
+// Its sizes. Steps come one after the other, so the run of a step is that of the last one asked for, or next to it.
+struct StepCursor {
+  const StepTable& z;
+  int run = 0;
+
+  FASTRNN_CELL int64_t batch(int64_t t) {
+    if (t < 0 || t >= z.T) return 0;
+    move(t);
+    return z.size[run];
   }
-  FASTRNN_CELL int64_t batch(int64_t t) const { return t < 0 || t >= T ? 0 : size[run(t)]; }
-  FASTRNN_CELL int64_t offset(int64_t t) const {
-    const int r = run(t);
-    return start[r] + (t - (r ? until[r - 1] : 0)) * size[r];
+  FASTRNN_CELL int64_t offset(int64_t t) {
+    move(t);
+    return z.start[run] + (t - (run ? z.until[run - 1] : 0)) * z.size[run];
+  }
+  FASTRNN_CELL void move(int64_t t) {
+    while (z.until[run] <= t) ++run;
+    while (run > 0 && z.until[run - 1] > t) --run;
   }
 };
 
