@@ -16,7 +16,7 @@ import math
 import os
 import statistics
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,21 +27,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import fastrnn
 from benchmarks import gpu_sides
 from benchmarks.gpu_grid import CLASSES, GRIDS, Case, cases, dtypes, targets
-from benchmarks.gpu_sides import DTYPES, SIDES, Skip
+from benchmarks.gpu_sides import DTYPES, SIDES, Call, Skip
 from fastrnn import _cuda
 
 MODES = ("forward", "backward")
 
 
-def median_us(run: Callable[[], Any], seconds: float, least: int = 5) -> tuple[float, float]:
+def median_us(call: Call, seconds: float, least: int = 5) -> tuple[float, float]:
     """Median and interquartile range of one call in microseconds, after two warm calls."""
     for _ in range(2):
-        run()
+        call.before()
+        call.run()
     times: list[float] = []
     while len(times) < least or (sum(times) < seconds * 1e6 and len(times) < 200):
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        call.before()
         start.record()
-        run()
+        call.run()
         end.record()
         end.synchronize()
         times.append(start.elapsed_time(end) * 1e3)
@@ -61,7 +63,7 @@ def measure(case: Case, dtype: str, seconds: float, sides: Iterable[str] = SIDES
     for name in sides:
         try:
             calls = SIDES[name](case, dtype, weights)
-            outputs[name] = calls["forward"]().float()
+            outputs[name] = calls["forward"].run().float()
             for mode in MODES:
                 middle, spread = median_us(calls[mode], seconds)
                 result["us_per_step"][f"{name} {mode}"] = middle / case.T

@@ -1,14 +1,15 @@
 """What `benchmarks/gpu.py` times a case on: fastrnn, torch's cuDNN, and peers where they are installed.
 
-A side is a pair of calls, forward under no_grad, and backward on a graph that is kept: the gradients of all that the
-call was given (FlashRNN and haste write over what they saved, so theirs are timed, not looked at). With the input's
-projection x W_ih^T, and without (`recurrence`), where it is given ready-made.
+A side is a pair of calls: forward under no_grad, and backward, the gradients of all that a forward call was given; that
+call runs before it and is not timed (a graph that is kept would cost cuDNN a copy). With the input's projection
+x W_ih^T, and without (`recurrence`), where it is given ready-made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,7 +22,16 @@ from fastrnn import _cuda_layer
 DEVICE = "cuda"
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
-Calls = dict[str, Callable[[], Any]]
+
+@dataclass
+class Call:
+    """What is timed, and what runs before it each time."""
+
+    run: Callable[[], Any]
+    before: Callable[[], Any] = lambda: None
+
+
+Calls = dict[str, Call]
 
 
 class Skip(Exception):
@@ -48,12 +58,14 @@ def _calls(output: Callable[[], torch.Tensor], leaves: list[torch.Tensor]) -> Ca
         with torch.no_grad():
             return output()
 
-    y = output()
+    y = forward()
     gradient = _random(*y.shape, dtype=y.dtype, seed=2)
-    return {
-        "forward": forward,
-        "backward": lambda: torch.autograd.grad(y, leaves, gradient, retain_graph=True, allow_unused=True),
-    }
+    made: list[torch.Tensor] = []
+
+    def backward() -> Any:
+        return torch.autograd.grad(made.pop(), leaves, gradient, allow_unused=True)
+
+    return {"forward": Call(forward), "backward": Call(backward, lambda: made.append(output()))}
 
 
 def module(namespace: Any, case: Case, dtype: str, weights: dict[str, torch.Tensor]) -> Calls:
