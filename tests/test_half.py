@@ -9,6 +9,7 @@ from torch.nn.utils.rnn import pack_sequence
 
 import fastrnn
 
+pytestmark = pytest.mark.cpu
 LAYERS = {"rnn": fastrnn.RNN, "gru": fastrnn.GRU, "lstm": fastrnn.LSTM}
 
 

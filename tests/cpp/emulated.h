@@ -161,6 +161,10 @@ inline bool sync_threads_or(bool any) {
 inline void sync_warp() { emulated::wait(emulated::warp().barrier); }
 inline unsigned char* shared_memory() { return emulated::running->block->shared.data(); }
 
+inline float from_bf16(uint16_t v) { return fastrnn::from_bf16<float>(uint32_t(v)); }
+inline float from_f16(uint16_t v) { return fastrnn::from_f16<float>(uint32_t(v)); }
+inline uint16_t to_bf16(float v) { return uint16_t(fastrnn::to_bf16<float, uint32_t>(v)); }
+inline uint16_t to_f16(float v) { return uint16_t(fastrnn::to_f16<float, uint32_t>(v)); }
 inline float to_tf32(float v) {
   if (v != v || std::isinf(v)) return v;
   return bit_cast<float>((bit_cast<uint32_t>(v) + 0x1000u) & ~0x1fffu);
@@ -168,10 +172,10 @@ inline float to_tf32(float v) {
 inline float as_float(uint32_t v) { return bit_cast<float>(v); }
 
 inline void mma_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  emulated::mma<uint16_t, 16>(c, a, b0, b1, [](uint16_t v) { return from_bf16<float>(uint32_t(v)); });
+  emulated::mma<uint16_t, 16>(c, a, b0, b1, [](uint16_t v) { return from_bf16(v); });
 }
 inline void mma_f16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  emulated::mma<uint16_t, 16>(c, a, b0, b1, [](uint16_t v) { return from_f16<float>(uint32_t(v)); });
+  emulated::mma<uint16_t, 16>(c, a, b0, b1, [](uint16_t v) { return from_f16(v); });
 }
 inline void mma_tf32(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   emulated::mma<float, 8>(c, a, b0, b1, [](float v) { return to_tf32(v); });
