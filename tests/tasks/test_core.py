@@ -10,8 +10,8 @@ from fastrnn.tasks import speed
 from fastrnn.tasks.batches import buckets, pack, rows
 from fastrnn.tasks.errors import UserError
 from fastrnn.tasks.layers import BACKENDS, CELLS, probe, recurrent
+from fastrnn.tasks.recipes import AdamW
 from fastrnn.tasks.scores import accuracy, confusion_matrix, macro_f1
-from fastrnn.tasks.training import Recipe
 
 LENGTHS = torch.randint(1, 12, (203,), generator=torch.Generator().manual_seed(1))
 
@@ -79,16 +79,16 @@ def test_the_speed_line():
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero():
-    rates = [Recipe(epochs=1, lr=2.0, warmup=0.1).lr_at(step, 100) for step in range(100)]
+    rates = [AdamW(epochs=1, lr=2.0, warmup=0.1).lr_at(step, 100) for step in range(100)]
     assert rates[:10] == pytest.approx([0.2 * k for k in range(1, 11)])
     assert max(rates) == 2.0 and rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[55] == pytest.approx(1.0) and 0 < rates[-1] < 0.001
-    assert Recipe(epochs=1, lr=2.0).lr_at(0, 1) == 2.0, "one step only"
+    assert AdamW(epochs=1, lr=2.0).lr_at(0, 1) == 2.0, "one step only"
 
 
 def test_the_update_clips_the_gradient():
     model = torch.nn.Linear(1, 1, bias=False)
-    recipe = Recipe(epochs=1, lr=0.1, clip=0.5)
+    recipe = AdamW(epochs=1, lr=0.1, clip=0.5)
     optimizer = recipe.optimizer(model)
     recipe.update(model, optimizer, 1000 * model(torch.ones(1, 1)).sum())
     assert model.weight.grad.abs().item() == pytest.approx(0.5, rel=1e-5)

@@ -16,7 +16,7 @@ pytest.importorskip("fastrnn.tasks", reason='needs pip install "fastrnn[tasks]"'
 
 from small_names import TRAIN
 
-from fastrnn.tasks import training
+from fastrnn.tasks import recipes
 from fastrnn.tasks.batches import buckets, rows
 from fastrnn.tasks.names.data import Alphabet, Encoded, read_classes, split_names
 from fastrnn.tasks.names.objectives import ClassifierTask, GeneratorTask
@@ -45,7 +45,7 @@ def numbers(run):
     found = {}
     for which in ("classifier", "generator"):
         state = torch.load(run / f"{which}.pt", weights_only=True)
-        del state["seconds"]
+        del state["clock"]
         report = metrics(run)[which]
         found[which] = state, {key: report[key] for key in ("test", "best_epoch", "epochs")}
     return found
@@ -73,7 +73,7 @@ def test_a_run_leaves_everything_it_promises(trained):
         losses = [epoch["loss"] for epoch in part["epochs"]]
         assert [epoch["epoch"] for epoch in part["epochs"]] == list(range(1, 13))
         assert losses[-1] < losses[0] / 1.5
-        assert part["examples_per_second"] == pytest.approx(12 * 96 / part["seconds"])
+        assert part["names_per_second"] == pytest.approx(12 * 96 / part["seconds"])
         assert set(torch.load(run / f"{which}.pt", weights_only=True)) > {"model", "optimizer", "best"}
     assert len(report["generator"]["test"]) == 1 and report["generator"]["test"]["bits_per_character"] < 3.2
     for plot in ("confusion.png", "curve.png"):
@@ -161,17 +161,17 @@ class Kill(BaseException):
 def test_a_stopped_run_resumes_to_the_same_bits(train, uninterrupted, tmp_path, monkeypatch, how, step):
     # 96 names, 16 a batch: 6 steps an epoch, 18 a model: they lie in both models, within and between epochs
     whole, folder = uninterrupted
-    steps, update = [0], training.Recipe.update
+    steps, update = [0], recipes.Recipe.update
 
-    def interrupted(self, model, optimizer, loss):
-        update(self, model, optimizer, loss)
+    def interrupted(self, *arguments):
+        update(self, *arguments)
         steps[0] += 1
         if steps[0] == step:
             if how == "killed":
                 raise Kill
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(training.Recipe, "update", interrupted)
+    monkeypatch.setattr(recipes.Recipe, "update", interrupted)
     if how == "killed":
         with pytest.raises(Kill):
             train(tmp_path / "cut", data=folder, epochs=3)
