@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from fastrnn.tasks import processes
 from fastrnn.tasks.errors import Interrupted, UserError
 from fastrnn.tasks.layers import BACKENDS, CELLS, probe
+from fastrnn.tasks.memory import keep_freed_memory
 from fastrnn.tasks.run import Run
 
 __all__ = ["Command", "RunPath", "Seed", "begin", "note", "recipe_options", "stoppable", "train_options"]
@@ -111,6 +112,7 @@ def begin(
     """
     if not resume and options["amp"] == "fp16" and torch.device(options["device"]).type == "cpu":
         raise UserError("--amp fp16 needs a GPU: on a CPU use bf16")
+    keep_freed_memory()
     processes.start(options["device"])
     if not resume and options["batch_size"] < processes.world():
         raise UserError(f"--batch-size {options['batch_size']} cannot be shared by {processes.world()} processes")
