@@ -45,10 +45,11 @@ class Command(click.Command):
 
 
 def train_options(
-    *, epochs: int, batch_size: int, lr: float | None, hidden: int, layers: int = 1, patience: int = 0,
-    cell: str = "gru", lr_help: str = "Peak rate of AdamW.",
+    *, epochs: int | None, batch_size: int, lr: float | None, hidden: int, layers: int = 1,
+    patience: int | None = 0, cell: str = "gru", lr_help: str = "Peak rate of AdamW.",
 ) -> Callable[[F], F]:  # fmt: skip
-    """The options of every `train`, with a task's defaults. `recipe_options` takes a recipe's from them."""
+    """The options of every `train`, with a task's defaults, None where the task fills them in itself.
+    `recipe_options` takes a recipe's from them."""
     options = [
         click.option("--cell", type=click.Choice(list(CELLS)), default=cell, help="The recurrent cell."),
         click.option("--backend", type=click.Choice(list(BACKENDS)), default="fastrnn",

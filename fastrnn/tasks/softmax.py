@@ -82,7 +82,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, target: T
 class FullSoftmax(nn.Module):
     """A score for every word: `weight` (V, H), which may be the embedding's, and `bias` (V,)."""
 
-    def __init__(self, input_size: int, vocabulary: int, weight: nn.Parameter | None = None) -> None:
+    def __init__(self, input_size: int, vocabulary: int, weight: Tensor | None = None) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(vocabulary, input_size)) if weight is None else weight
         self.bias = nn.Parameter(torch.zeros(vocabulary))

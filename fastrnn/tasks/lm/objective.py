@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from fastrnn.tasks.lm.corpus import batchify, get_batch, repackage
 from fastrnn.tasks.lm.models import LanguageModel
@@ -64,7 +65,8 @@ def nats_per_token(model: LanguageModel, numbers: Tensor) -> float:
     columns = min(EVALUATION_COLUMNS, len(numbers) // 2)
     source = batchify(numbers, columns).to(next(model.parameters()).device)
     state, total = None, 0.0
-    for start in range(0, len(source) - 1, EVALUATION_STEPS):
+    starts = range(0, len(source) - 1, EVALUATION_STEPS)
+    for start in tqdm(starts, "reading", unit=" steps", leave=False, disable=None, delay=1, dynamic_ncols=True):
         tokens, target = get_batch(source, start, EVALUATION_STEPS)
         hidden, state = model(tokens, state)
         total += model.output(hidden, target.flatten()).item() * target.numel()
