@@ -26,11 +26,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, target: Tensor, dtype: torch.dtype,
                 learn: bool) -> Tensor:  # fmt: skip
         rows, vocabulary = len(hidden), len(weight)
-        chunks = math.ceil(rows * vocabulary / CHUNK_ELEMENTS)
+        chunks = math.ceil(rows / max(1, CHUNK_ELEMENTS // vocabulary))
+        size = math.ceil(rows / chunks)
         w, loss = weight.to(dtype), hidden.new_zeros((), dtype=torch.float32)
         d_hidden, d_weight, d_bias = (torch.empty_like(tensor) for tensor in (hidden, weight, bias))
-        for number, part in enumerate(torch.arange(rows).tensor_split(chunks)):
-            span = slice(int(part[0]), int(part[-1]) + 1)
+        for start in range(0, rows, size):
+            span = slice(start, start + size)
             x, index = hidden[span].to(dtype), target[span].unsqueeze(1)
             logits = torch.addmm(bias.to(dtype), x, w.t())  # (n, V)
             probability = logits.softmax(1)
@@ -42,7 +43,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             gradient = probability.scatter_add_(1, index, probability.new_full(index.shape, -1.0))
             ones = torch.full((1, len(x)), 1 / rows, dtype=dtype, device=x.device)
             d_hidden[span] = gradient @ w
-            if number == 0:
+            if start == 0:
                 d_weight.copy_(gradient.t() @ (x / rows))
                 d_bias.copy_((ones @ gradient).squeeze(0))
             elif dtype == d_weight.dtype:

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_packed_sequence
 
 pytest.importorskip("fastrnn.tasks", reason='needs pip install "fastrnn[tasks]"', exc_type=ImportError)
 
+from exact import Kill, same
 from small_names import TRAIN
 
 from fastrnn.tasks import recipes
@@ -49,15 +50,6 @@ def numbers(run):
         report = metrics(run)[which]
         found[which] = state, {key: report[key] for key in ("test", "best_epoch", "epochs")}
     return found
-
-
-def same(a, b):
-    """Equal to the last bit, through dicts, lists and tensors."""
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
 def test_a_run_leaves_everything_it_promises(trained):
@@ -150,10 +142,6 @@ def test_one_model_alone_is_the_same_model(train, folder, tmp_path):
     assert metrics(tmp_path / "one")["generator"]["test"] == metrics(tmp_path / "both")["generator"]["test"]
     assert not (tmp_path / "one" / "classifier.pt").exists()
     assert not (tmp_path / "one" / "confusion.png").exists()
-
-
-class Kill(BaseException):
-    """As sudden as a signal: nothing in the program may catch it."""
 
 
 @pytest.mark.parametrize("step", [3, 8, 20, 35], ids=lambda step: f"step{step}")

@@ -110,7 +110,10 @@ def japanese() -> Grammar:
         for h, kind in heroes.items():
             for p in places:
                 doc, sentence = f"DOC:{s}:{h}:{p}", f"S:{s}:{h}:{p}"
-                g.add(doc, (1, f"{sentence} {END} MORE{doc}"))
+                g.add(doc, (1, f"OPEN:{s}:{h}:{p} {END} MORE{doc}"))
+                # says style, hero and place, so that what follows has one derivation only
+                g.add(f"OPEN:{s}:{h}:{p}", (2, f"{p} に {h} が WAS:{s}"), (2, f"{h} は {p} に 住ん で WAS:{s}"),
+                      (1, f"これ は {p} の {h} の 話 COPULA:{s}"))  # fmt: skip
                 g.add(f"MORE{doc}", (0.8, f"{sentence} {END} MORE{doc}"), (0.2, END))
                 theme = f"{h} は"
                 g.add(
@@ -129,6 +132,7 @@ def japanese() -> Grammar:
     for s in styles:
         copula = {"plain": "だ 。", "polite": "です 。"}[s]
         g.add(f"COPULA:{s}", (1, copula))
+        g.add(f"WAS:{s}", (1, {"plain": "い た 。", "polite": "い まし た 。"}[s]))
         g.add(f"ASK:{s}", (1, {"plain": "だろう 。", "polite": "でしょう か 。"}[s]))
         g.add(f"THEN:{s}", *((w, f"THENOBJECT {verb[s]}") for w, verb in words.THEN))
         g.add(f"COUNTED:{s}", *((1, f"COUNT:{kind} EXIST:{s}:{kind}") for kind in words.NOUNS))
