@@ -287,4 +287,4 @@ def test_eval_says_how_much_it_does_not_know(invoke, trained, tmp_path):
     (tmp_path / "text").write_text("太郎 は zebra zebra 。\n太郎 は 。\n", "utf-8")
     result = invoke("lm", "eval", trained[0], "--data", tmp_path / "text")
     assert result.stderr == "note: 2 of 10 tokens never seen in training, judged as the unknown word\n"
-    assert result.stdout.startswith("10 tokens, 28 characters: perplexity ")
+    assert result.stdout.startswith("10 tokens, 26 characters: perplexity ")
