@@ -79,7 +79,9 @@ def test_a_run_leaves_everything_it_promises(trained):
     assert (report["task"], report["backend"], report["cell"]) == ("lm", "fastrnn", "lstm")
     perplexities = [epoch["valid_perplexity"] for epoch in report["lm"]["epochs"]]
     assert perplexities[-1] < 40 < report["vocabulary"] and perplexities == sorted(perplexities, reverse=True)
-    assert report["quality_on"] == "test" and report["quality"]["perplexity"] == pytest.approx(perplexities[-1], rel=0.2)
+    assert report["quality_on"] == "test" and report["quality"]["perplexity"] == pytest.approx(
+        perplexities[-1], rel=0.2
+    )
     assert "SGD" in report["lm"]["optimizer"] and 0 < report["lm"]["recurrent_share"] < 1
     assert report["lm"]["tokens_per_second"] == pytest.approx(
         3 * (report["tokens"]["train"] // 8 - 1) * 8 / report["lm"]["seconds"]
@@ -108,7 +110,9 @@ def test_the_state_goes_from_window_to_window():
     """The loss of windows with the state carried on is that of the whole text at once."""
     torch.manual_seed(0)
     model, text = LanguageModel(50, backend="torch", **SHAPE), torch.randint(50, (124,))
-    task = LanguageModelTask(model, text, text, {"bptt": 5, "batch_size": 4, "device": "cpu", "shift": False, "seed": 0})
+    task = LanguageModelTask(
+        model, text, text, {"bptt": 5, "batch_size": 4, "device": "cpu", "shift": False, "seed": 0}
+    )
     batches = task.batches(0)
     total = sum(task.loss(batch).item() * task.count(batch) for batch in batches)
     assert sum(map(task.count, batches)) == 30 * 4
@@ -119,7 +123,9 @@ def test_the_state_goes_from_window_to_window():
 def test_shares_of_a_batch_are_the_whole(texts):
     torch.manual_seed(0)
     model, text = LanguageModel(50, backend="torch", **SHAPE), torch.randint(50, (124,))
-    task = LanguageModelTask(model, text, text, {"bptt": 5, "batch_size": 3, "device": "cpu", "shift": False, "seed": 0})
+    task = LanguageModelTask(
+        model, text, text, {"bptt": 5, "batch_size": 3, "device": "cpu", "shift": False, "seed": 0}
+    )
     batch = task.batches(0)[0]
     parts = [task.share(batch, rank, 2) for rank in range(2)]
     assert [task.count(part) for part in parts] == [10, 5] and task.share(batch, 3, 4) is None
@@ -276,7 +282,9 @@ def test_mistakes(refused, trained, texts, tmp_path):
     config = json.loads((run / "config.json").read_text("utf-8"))
     (other / "config.json").write_text(json.dumps({**config, "task": "news"}))
     for command in (("eval", "--data", texts / "test"), ("generate",)):
-        assert "is a run of the task news, not of lm: use fastrnn news" in refused("lm", command[0], other, *command[1:])
+        assert "is a run of the task news, not of lm: use fastrnn news" in refused(
+            "lm", command[0], other, *command[1:]
+        )
     (run / "lm.pt").rename(other / "lm.pt.bak")
     shutil.copy(other / "lm.pt.bak", run / "lm.pt")
     (other / "config.json").write_text(json.dumps({**config, "words": config["words"][:-1]}))

@@ -65,6 +65,7 @@ def test_a_run_leaves_everything_it_promises(trained):
         losses = [epoch["loss"] for epoch in part["epochs"]]
         assert [epoch["epoch"] for epoch in part["epochs"]] == list(range(1, 13))
         assert losses[-1] < losses[0] / 1.5
+        assert 0 < part["recurrent_share"] < 1 and part["optimizer"].startswith("AdamW, fused, lr 0.02")
         assert part["names_per_second"] == pytest.approx(12 * 96 / part["seconds"])
         assert set(torch.load(run / f"{which}.pt", weights_only=True)) > {"model", "optimizer", "best"}
     assert len(report["generator"]["test"]) == 1 and report["generator"]["test"]["bits_per_character"] < 3.2

@@ -39,7 +39,9 @@ def test_a_bad_file_is_named_with_its_line(tmp_path, content, says):
     (tmp_path / "f.txt").write_bytes(content)
     with pytest.raises(UserError) as error:
         read_lines(tmp_path / "f.txt")
-    assert str(error.value).startswith((f"{tmp_path / 'f.txt'}, ", f"{tmp_path / 'f.txt'} ")) and says in str(error.value)
+    assert str(error.value).startswith((f"{tmp_path / 'f.txt'}, ", f"{tmp_path / 'f.txt'} ")) and says in str(
+        error.value
+    )
 
 
 def test_a_file_that_is_not_there_or_a_folder(tmp_path):
@@ -63,7 +65,7 @@ def test_a_line_without_a_tab_is_named(tmp_path, text, end):
 
 
 def test_english_words_and_the_way_back():
-    text = 'Don\'t you know Tom\'s well-known U.S friend (25)? "Yes," I said; it was $3.14!'
+    text = "Don't you know Tom's well-known U.S friend (25)? \"Yes,\" I said; it was $3.14!"
     assert tokenise("I don't know.", "en") == ["I", "don't", "know", "."]
     assert detokenise(tokenise(text, "en"), "en") == text
 
