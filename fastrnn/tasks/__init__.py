@@ -2,12 +2,16 @@
 
 The core, used by every task:
 
+- `options`, `commands`: the command line; `begin` makes or resumes a run
 - `run`: the folder RUN, its lock, configuration and safe checkpoints
-- `training`: the loop, its progress bar, best model, interruption and resumption
+- `training`, `recipes`: the loop, its progress bar, best model, interruption and resumption; the optimizers
+- `processes`, `signals`, `memory`: several processes on one training; Ctrl-C; freed memory kept
 - `layers`: the recurrent layer of the backend asked for
+- `text`, `tokenise`: files as users have them; Japanese and English words
 - `batches`: ragged batches without padding
-- `scores`, `plots`, `speed`: what a run reports
-- `options`, `commands`: the command line
+- `report`, `scores`, `plots`, `speed`: what a run reports
+
+How to write a task stands in `training`.
 
 The extra `tasks` installs what they need beside torch.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from fastrnn import info as info_
+from fastrnn.tasks.lm.commands import lm
 from fastrnn.tasks.names.commands import names
 
 __all__ = ["cli"]
@@ -23,3 +24,4 @@ def info() -> None:
 
 
 cli.add_command(names)
+cli.add_command(lm)

@@ -14,7 +14,7 @@ from torch import nn
 
 from fastrnn.tasks.errors import UserError
 
-__all__ = ["BACKENDS", "CELLS", "probe", "recurrent"]
+__all__ = ["BACKENDS", "CELLS", "is_recurrent", "probe", "recurrent"]
 
 BACKENDS = {"fastrnn": "fastrnn", "torch": "torch.nn", "reference": "fastrnn.reference"}
 """Backend to the module that holds its classes: our kernels, torch's, and the plain loop to be read."""
@@ -33,7 +33,14 @@ def recurrent(backend: str, cell: str, input_size: int, hidden_size: int, **opti
         layer = getattr(import_module(BACKENDS[backend]), CELLS[cell])
     except ImportError as error:
         raise UserError(f"backend {backend} cannot be loaded: {error}") from error
-    return layer(input_size, hidden_size, **options)
+    made = layer(input_size, hidden_size, **options)
+    made.made_by_recurrent = True
+    return made
+
+
+def is_recurrent(module: nn.Module) -> bool:
+    """Whether `module` was made by `recurrent`: what the recurrent share of a step is measured on."""
+    return getattr(module, "made_by_recurrent", False)
 
 
 def probe(backend: str, cell: str, device: str) -> None:

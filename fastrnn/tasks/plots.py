@@ -34,13 +34,13 @@ def confusion_plot(confusion: Tensor, classes: Sequence[str], title: str) -> byt
 
 def curve_plot(curves: dict[str, list[dict[str, float]]], title: str) -> bytes:
     """A row of panels a model, from its history: training loss and validation scores over the epochs."""
-    panels = [(model, key) for model, history in curves.items() for key in history[0] if key != "epoch"]
+    panels = [(model, key) for model, history in curves.items() for key in _scores(history)]
     per_row = max(sum(name == model for name, _ in panels) for model in curves)
     figure = Figure(figsize=(3.4 * per_row, 2.7 * len(curves)), dpi=120, layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots(len(curves), per_row, squeeze=False)
     for row, (model, history) in zip(axes, curves.items(), strict=True):
-        keys = [key for key in history[0] if key != "epoch"]
+        keys = _scores(history)
         for ax in row[len(keys) :]:
             ax.set_visible(False)
         for ax, key in zip(row, keys, strict=False):
@@ -49,6 +49,10 @@ def curve_plot(curves: dict[str, list[dict[str, float]]], title: str) -> bytes:
             ax.xaxis.get_major_locator().set_params(integer=True)
             ax.grid(alpha=0.3)
     return _png(figure)
+
+
+def _scores(history: list[dict[str, float]]) -> list[str]:
+    return [key for key in history[0] if key not in ("epoch", "lr")]
 
 
 def _png(figure: Figure) -> bytes:

@@ -36,10 +36,10 @@ FORMAT = 1
 
 
 class Run:
-    """A run's folder: made with `create`, `resume` or `open`, and closed by hand or as a context manager."""
+    """A run's folder: made with `create`, `resume`, `follow` or `open`, closed by hand or as a context manager."""
 
-    def __init__(self, path: Path, config: dict[str, Any], lock: int | None = None) -> None:
-        self.path, self.config, self._lock = path, config, lock
+    def __init__(self, path: Path, config: dict[str, Any], lock: int | None = None, writes: bool = True) -> None:
+        self.path, self.config, self._lock, self._writes = path, config, lock, writes
 
     @classmethod
     def create(cls, path: Path, task: str, config: dict[str, Any]) -> Run:
@@ -71,6 +71,11 @@ class Run:
         return run
 
     @classmethod
+    def follow(cls, path: Path, task: str) -> Run:
+        """The run in `path` as seen by a process that helps another to train it: what it writes goes nowhere."""
+        return cls(path, cls.open(path, task).config, writes=False)
+
+    @classmethod
     def open(cls, path: Path, task: str) -> Run:
         """The run in `path`, to be read. Raises `UserError` if it is none, or of another task or format."""
         file = path / "config.json"
@@ -93,6 +98,8 @@ class Run:
     def write_bytes(self, name: str, data: bytes) -> Path:
         """`data` as the file `name`, all of it or none. Raises `UserError` when it cannot be written."""
         file, beside = self.path / name, self.path / f".{name}.tmp"
+        if not self._writes:
+            return file
         try:
             with beside.open("wb") as stream:
                 stream.write(data)

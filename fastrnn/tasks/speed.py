@@ -1,12 +1,114 @@
-"""The speed of the backends side by side, on the same batches in the same minute."""
+"""What a step costs: the recurrent layers' share of it, and the backends side by side in the same minute."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from statistics import median
+from typing import Any
 
-__all__ = ["interleaved_rates", "speed_line"]
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from fastrnn.tasks import processes
+from fastrnn.tasks.errors import UserError
+from fastrnn.tasks.layers import BACKENDS, is_recurrent, probe
+from fastrnn.tasks.recipes import Recipe
+from fastrnn.tasks.training import Trainable
+
+__all__ = ["Steps", "compare", "interleaved_rates", "recurrent_share", "speed_line"]
+
+
+class Steps:
+    """A pass over the batches, training on each; returns its units. The model learns meanwhile: give it one to
+    spare."""
+
+    def __init__(self, task: Trainable, recipe: Recipe, batches: Sequence[Any]) -> None:
+        self.task, self.recipe, self.batches = task, recipe, batches
+        self.optimizer = recipe.optimizer(task.model)
+        self.device = next(task.model.parameters()).device
+
+    def __call__(self) -> int:
+        self.task.model.train()
+        self.task.carried = None
+        for batch in self.batches:
+            self.recipe.update(self.task.model, self.optimizer, self.task.loss(batch))
+        _wait(self.device)
+        return sum(self.task.count(batch) for batch in self.batches)
+
+
+def compare(make: Callable[[str], Trainable], recipe: Recipe, options: dict[str, Any], steps: int = 12,
+            rounds: int = 5) -> dict[str, float]:  # fmt: skip
+    """Units per second of whole training steps on the same batches, by each backend that runs here.
+
+    `make(backend)` gives a task with a new model. Empty with several processes, which would disturb each other.
+    """
+    if processes.world() > 1:
+        return {}
+    passes: dict[str, Callable[[], int]] = {}
+    for backend in BACKENDS:
+        torch.manual_seed(options["seed"])
+        try:
+            probe(backend, options["cell"], options["device"])
+        except UserError as error:  # the run is done; a backend that is not there is only left out
+            print(f"not compared: {error}", flush=True)
+            continue
+        task = make(backend)
+        passes[backend] = Steps(task, recipe, task.batches(0)[:steps])
+    return interleaved_rates(passes, rounds)
+
+
+def recurrent_share(task: Trainable, recipe: Recipe, steps: int = 5) -> float:
+    """The share of a training step that the recurrent layers take, forward and backward.
+
+    Each call that a step makes of a layer made by `recurrent` is noted with its input, and repeated alone. Median
+    over `steps` batches, the first of which is warm-up. Draws and gradients change: for a model to spare.
+    """
+    batches = task.batches(0)[: steps + 1]
+    one, shares = Steps(task, recipe, batches[:1]), []
+    calls: list[tuple[nn.Module, tuple[Any, ...]]] = []
+    for batch in batches:
+        calls.clear()
+        with ExitStack() as hooks:
+            for module in filter(is_recurrent, task.model.modules()):
+                hook = module.register_forward_pre_hook(lambda layer, inputs: calls.append((layer, inputs)))
+                hooks.callback(hook.remove)
+            task.loss(batch)
+        replay = [(layer, _detached(inputs)) for layer, inputs in calls]
+        one.batches = [batch]
+        started = time.perf_counter()
+        one()
+        between = time.perf_counter()
+        for layer, inputs in replay:
+            outputs = [out for out in _tensors(layer(*inputs)) if out.requires_grad]
+            torch.autograd.backward(outputs[:1], [torch.ones_like(outputs[0])])
+        _wait(one.device)
+        shares.append((time.perf_counter() - between) / (between - started))
+    return median(shares[1:] or shares)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, PackedSequence):
+        return [value.data]
+    if isinstance(value, Tensor):
+        return [value]
+    return [tensor for part in value for tensor in _tensors(part)] if isinstance(value, tuple | list) else []
+
+
+def _detached(value: Any) -> Any:
+    """`value` cut from its graph, its tensors wanting gradients where they did."""
+    if isinstance(value, Tensor):
+        return value.detach().requires_grad_(value.requires_grad)
+    if isinstance(value, PackedSequence):
+        return PackedSequence(_detached(value.data), *value[1:])
+    return type(value)(map(_detached, value)) if isinstance(value, tuple | list) else value
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def interleaved_rates(passes: dict[str, Callable[[], int]], rounds: int = 5) -> dict[str, float]:

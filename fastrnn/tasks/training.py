@@ -1,205 +1,291 @@
 """The training loop every task runs: progress, validation, the best model, interruption and exact resumption.
 
+How to write a task: derive from `Trainable`, hand an instance to `fit` with a recipe and a run, and report with
+`fastrnn.tasks.report`. A batch is whatever the task makes of it; best a cheap description (example numbers, a
+position in a text) from which `loss` takes its tensors.
+
 A run that is stopped or killed and resumed goes through the same numbers as one left alone, bit for bit on
 one machine with one thread count: the batches of an epoch depend on the seed and the epoch alone, and a
-checkpoint holds everything else (parameters, optimizer, random state, the place within the epoch and the sums
-so far).
+checkpoint holds everything else (parameters, optimizer, random state, the state carried from step to step, the
+place within the epoch and the sums so far).
 """
 
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
+from fastrnn.tasks import processes
 from fastrnn.tasks.errors import Interrupted, UserError
+from fastrnn.tasks.recipes import Recipe
 from fastrnn.tasks.run import Run
+from fastrnn.tasks.signals import StopRequest
 
-__all__ = ["Fit", "Recipe", "Trainable", "fit"]
+__all__ = ["SAVE_EVERY", "Fit", "Trainable", "fit"]
+
+SAVE_EVERY = 60.0
+"""Seconds within an epoch after which a checkpoint is written, so that a kill loses no more than that."""
+
+AGREE_EVERY = 8
+"""Steps after which several processes ask each other whether to stop or save."""
 
 
-class Trainable(Protocol):
-    """What a task hands to `fit`: one model and the data it learns from."""
+class Trainable:
+    """What a task hands to `fit`: one model and the data it learns from. The attributes are the task's to set."""
 
     name: str  # of the checkpoint and the progress bar
     unit: str  # what is counted: names, tokens, …
     model: nn.Module
     best_by: str  # the validation score that picks the best epoch
     maximise: bool
+    carried: Any = None
+    """What a step hands to the next (a language model's hidden state): detached tensors in tuples or lists. None
+    at the start of an epoch; `loss` reads and replaces it, checkpoints hold it."""
 
     def batches(self, epoch: int) -> Sequence[Any]:
         """The batches of an epoch (from 0), the same for the same epoch."""
+        raise NotImplementedError
 
     def count(self, batch: Any) -> int:
-        """How many units a batch holds; its loss weighs as much in the epoch's mean."""
+        """How many units a batch holds, for the speed."""
+        raise NotImplementedError
+
+    def weight(self, batch: Any) -> int:
+        """How many terms the batch's mean loss is the mean of. The mean of an epoch and, with several processes,
+        the gradient's sum are weighted by it."""
+        return self.count(batch)
+
+    def share(self, batch: Any, rank: int, world: int) -> Any:
+        """The part of the batch that process `rank` of `world` takes, None if nothing is left for it. Fits batches
+        that are tensors or lists of example numbers; those sorted by length stay so."""
+        return batch[rank::world] if rank < len(batch) else None
 
     def loss(self, batch: Any) -> Tensor:
         """The batch's mean loss, a scalar to differentiate."""
+        raise NotImplementedError
 
     def validate(self) -> dict[str, float]:
-        """Scores on the validation part, `best_by` among them."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """AdamW (Loshchilov & Hutter 2019, the fused implementation): warm-up, then a cosine down to zero."""
-
-    epochs: int
-    lr: float
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    warmup: float = 0.05
-
-    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        """Fused: on a small model the unfused update costs as much as the recurrent layer."""
-        return torch.optim.AdamW(model.parameters(), self.lr, weight_decay=self.weight_decay, fused=True)
-
-    def lr_at(self, step: int, steps: int) -> float:
-        """The rate of `step` (from 0) of `steps`."""
-        warm = max(1, round(self.warmup * steps))
-        if step < warm:
-            return self.lr * (step + 1) / warm
-        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-    def update(self, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        """One step down the gradient of `loss`, its norm clipped (Pascanu et al. 2013)."""
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), self.clip)
-        optimizer.step()
+        """Scores on the validation part, `best_by` among them. `carried` is not to be touched."""
+        raise NotImplementedError
 
 
 @dataclass
 class Fit:
-    """What `fit` did: one entry an epoch, and the time spent in training steps, resumed parts included."""
+    """What `fit` did, resumed parts included: an entry an epoch, the units trained on, the seconds spent in
+    training steps, those spent in all (with validation), and when each epoch ended by that clock."""
 
     history: list[dict[str, float]]
     best_epoch: int
     units: int
     seconds: float
+    seconds_in_all: float
+    epoch_ends: list[float]
+
+
+class _Loss(nn.Module):
+    """A task's loss as a module's forward, which is what DistributedDataParallel can wrap."""
+
+    def __init__(self, task: Trainable) -> None:
+        super().__init__()
+        self.model, self.loss = task.model, task.loss
+
+    def forward(self, batch: Any) -> Tensor:
+        return self.loss(batch)
 
 
 def fit(task: Trainable, recipe: Recipe, run: Run) -> Fit:
     """Train `task.model`, from the checkpoint in `run` if there is one; leave it with the best epoch's
     parameters.
 
-    Saves after each epoch. Ctrl-C (or SIGTERM) saves after the step being run and raises `Interrupted`.
-    Raises `UserError` when the loss is no longer a finite number.
+    Saves after each epoch and every `SAVE_EVERY` seconds. Ctrl-C (or SIGTERM) saves after the step being run and
+    raises `Interrupted`. Raises `UserError` when the loss is no longer a finite number.
     """
-    model, file = task.model, f"{task.name}.pt"
-    device = next(model.parameters()).device
-    optimizer = recipe.optimizer(model)
-    state: dict[str, Any] = {
-        "epoch": 0, "step": 0, "loss": torch.zeros((), dtype=torch.float64), "units": 0,
-        "all_units": 0, "seconds": 0.0, "history": [], "best": None, "best_epoch": -1,
-    }  # fmt: skip
+    return _Training(task, recipe, run).run()
 
-    def save() -> None:
-        state["model"], state["optimizer"] = model.state_dict(), optimizer.state_dict()
-        state["rng"] = torch.get_rng_state()
-        if device.type == "cuda":
-            state["cuda_rng"] = torch.cuda.get_rng_state(device)
-        run.write_state(file, state)
 
-    saved = run.read_state(file, device)
-    if saved is not None:
+class _Training:
+    def __init__(self, task: Trainable, recipe: Recipe, run: Run) -> None:
+        self.task, self.recipe, self.folder, self.file = task, recipe, run, f"{task.name}.pt"
+        self.device = next(task.model.parameters()).device
+        self.optimizer, self.scaler = recipe.optimizer(task.model), recipe.scaler(self.device)
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.state: dict[str, Any] = {
+            "epoch": 0, "step": 0, "units": 0, "terms": 0, "all_units": 0, "history": [], "best": None,
+            "best_epoch": -1, "stalls": 0, "lr": recipe.lr, "clock": {"steps": 0.0, "all": 0.0, "epochs": []},
+        }  # fmt: skip
+        if processes.rank():  # dropout draws differ between processes; process 0 draws what one alone would
+            torch.manual_seed(torch.initial_seed() + processes.rank())
+        self._load()
+        self.module: nn.Module = _Loss(task)
+        if processes.world() > 1:
+            self.module = DistributedDataParallel(self.module)
+        self.saved_at = self.mark = time.perf_counter()
+
+    # ---- checkpoints ---------------------------------------------------------------------------------------------
+    def _load(self) -> None:
+        saved = self.folder.read_state(self.file, self.device)
+        if saved is None:
+            return
         try:
-            model.load_state_dict(saved["model"])
-            optimizer.load_state_dict(saved["optimizer"])
+            own = saved["processes"]
+            if len(own) != processes.world():
+                raise UserError(f"{self.folder.path} was trained by {len(own)} processes: resume with as many")
+            own = own[processes.rank()]
+            self.task.model.load_state_dict(saved["model"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.scaler.load_state_dict(saved["scaler"])
+            self.loss_sum, self.task.carried = own["loss"].to(self.device), own["carried"]
         except (KeyError, RuntimeError, ValueError) as error:
-            raise run.misfit(file) from error
-        state.update(saved)
-        torch.set_rng_state(state["rng"].cpu())
-        if device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_rng"].cpu(), device)
-    loss_sum = state["loss"].to(device)
+            raise self.folder.misfit(self.file) from error
+        self.state.update(saved)
+        torch.set_rng_state(own["rng"].cpu())
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(own["cuda_rng"].cpu(), self.device)
 
-    with _StopRequest() as stop:
-        while state["epoch"] < recipe.epochs:
-            model.train()
-            started, units_before = time.perf_counter(), state["units"]
-            batches = task.batches(state["epoch"])
-            steps = len(batches)
-            with tqdm(
-                desc=f"{task.name} {state['epoch'] + 1}/{recipe.epochs}", unit=" steps",
-                total=steps, initial=state["step"], leave=False, disable=None, dynamic_ncols=True,
-            ) as bar:  # fmt: skip
-                for batch in islice(batches, state["step"], None):
-                    rate = recipe.lr_at(state["epoch"] * steps + state["step"], recipe.epochs * steps)
-                    for group in optimizer.param_groups:
-                        group["lr"] = rate
-                    loss = task.loss(batch)
-                    recipe.update(model, optimizer, loss)
-                    count = task.count(batch)
-                    loss_sum += loss.detach() * count
-                    state["step"] += 1
-                    state["units"] += count
-                    if bar.update():  # it was drawn: the loss is fetched no more often than that
-                        bar.set_postfix_str(f"loss {loss.item():.3f}", refresh=False)
-                    if stop.requested:
-                        break
-            state["loss"] = loss_sum
-            seconds = time.perf_counter() - started
-            state["seconds"] += seconds
-            if not stop.requested:
-                _end_epoch(task, state, (state["units"] - units_before) / seconds)
-                loss_sum = torch.zeros_like(loss_sum)
-                state.update(epoch=state["epoch"] + 1, step=0, units=0, loss=loss_sum)
-            save()
-            if stop.requested:
-                raise Interrupted
-    if state["best"] is not None:
-        model.load_state_dict(state["best"])
-    model.eval()
-    return Fit(state["history"], state["best_epoch"], state["all_units"], state["seconds"])
+    def _save(self) -> None:
+        task, state = self.task, self.state
+        own = {"loss": self.loss_sum.cpu(), "carried": _to_cpu(task.carried), "rng": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            own["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        state["model"], state["optimizer"] = task.model.state_dict(), self.optimizer.state_dict()
+        state["scaler"], state["processes"] = self.scaler.state_dict(), processes.gather(own)
+        processes.first(lambda: self.folder.write_state(self.file, state))
+        self._tick(training=False)
+        self.saved_at = self.mark
+
+    def _tick(self, training: bool) -> None:
+        """Put the time since the last tick on the clock."""
+        now, clock = time.perf_counter(), self.state["clock"]
+        clock["all"] += now - self.mark
+        clock["steps"] += (now - self.mark) * training
+        self.mark = now
+
+    # ---- the loop ------------------------------------------------------------------------------------------------
+    def _over(self) -> bool:
+        """Whether an earlier end than the last epoch has come."""
+        recipe, state = self.recipe, self.state
+        stalled = state["epoch"] - state["best_epoch"] if state["best_epoch"] > 0 else 0
+        spent = bool(recipe.minutes) and state["clock"]["all"] >= 60 * recipe.minutes
+        return (recipe.patience > 0 and stalled >= recipe.patience) or (spent and state["epoch"] > 0)
+
+    def run(self) -> Fit:
+        task, state = self.task, self.state
+        with StopRequest(twice_is_immediate=processes.world() == 1) as stop:
+            while state["epoch"] < self.recipe.epochs and not processes.broadcast(self._over()):
+                stopped = self._epoch(stop)
+                if not stopped:
+                    self._end_epoch()
+                    self.loss_sum = torch.zeros_like(self.loss_sum)
+                    task.carried = None
+                    state.update(epoch=state["epoch"] + 1, step=0, units=0, terms=0)
+                self._save()
+                if stopped:
+                    raise Interrupted
+        if state["best"] is not None:
+            task.model.load_state_dict(state["best"])
+        task.model.eval()
+        clock = state["clock"]
+        return Fit(
+            state["history"], state["best_epoch"], state["all_units"], clock["steps"], clock["all"], clock["epochs"]
+        )
+
+    def _epoch(self, stop: StopRequest) -> bool:
+        """Train on the rest of the epoch's batches; True if the user stopped it."""
+        task, recipe, state = self.task, self.recipe, self.state
+        task.model.train()
+        carried, task.carried = task.carried, None
+        batches = task.batches(state["epoch"])
+        if state["step"]:
+            task.carried = carried
+        steps, limit, wishes = len(batches), 60 * recipe.minutes or math.inf, [False] * 3
+        with tqdm(
+            desc=f"{task.name} {state['epoch'] + 1}/{recipe.epochs}", unit=" steps", total=steps,
+            initial=state["step"], leave=False, disable=None if processes.main() else True, dynamic_ncols=True,
+        ) as bar:  # fmt: skip
+            for batch in islice(batches, state["step"], None):
+                done = state["epoch"] * steps + state["step"]
+                state["lr"] = recipe.lr_at(done, recipe.epochs * steps, state["stalls"])
+                for group in self.optimizer.param_groups:
+                    group["lr"] = state["lr"]
+                loss = self._step(batch)
+                state["step"] += 1
+                state["units"] += task.count(batch)
+                state["terms"] += task.weight(batch)
+                if bar.update():  # it was drawn: the loss is fetched no more often than that
+                    bar.set_postfix_str(f"loss {loss.item():.3f}, lr {state['lr']:.3g}", refresh=False)
+                now = time.perf_counter()
+                spent = state["clock"]["all"] + now - self.mark
+                wishes = [stop.requested, now - self.saved_at > SAVE_EVERY, spent >= limit]
+                if processes.world() > 1:
+                    asking = state["step"] % AGREE_EVERY == 0 or state["step"] == steps
+                    wishes = processes.greatest(wishes) if asking else [False] * 3
+                if wishes[0] or wishes[2]:
+                    break
+                if wishes[1] and state["step"] < steps:
+                    self._tick(training=True)
+                    self._save()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self._tick(training=True)
+        return wishes[0]
+
+    def _step(self, batch: Any) -> Tensor:
+        """One step down the gradient of the whole batch's mean loss, of which each process computes a part."""
+        task, recipe = self.task, self.recipe
+        weight, factor = task.weight(batch), 1.0
+        if processes.world() > 1:
+            whole, weight = weight, 0
+            part = task.share(batch, processes.rank(), processes.world())
+            if part is not None:
+                batch, weight = part, task.weight(part)
+            else:  # fewer examples than processes: this one computes something too, and it counts for nothing
+                batch = task.share(batch, 0, processes.world())
+            factor = weight * processes.world() / whole  # DistributedDataParallel takes the mean over processes
+        with torch.autocast(
+            self.device.type, torch.float16 if recipe.amp == "fp16" else torch.bfloat16, enabled=recipe.amp != "off"
+        ):
+            loss = self.module(batch)
+        recipe.update(task.model, self.optimizer, loss if factor == 1.0 else loss * factor, self.scaler)
+        self.loss_sum += loss.detach() * weight
+        return loss.detach()
+
+    def _end_epoch(self) -> None:
+        """Validate, note the epoch in the history, keep the parameters if they are the best, and print a line."""
+        task, state, number = self.task, self.state, self.state["epoch"] + 1
+        mean = processes.total(self.loss_sum.item()) / max(1, state["terms"])
+        if not math.isfinite(mean):
+            raise UserError(f"{task.name}: the loss of epoch {number} is {mean}: try a lower --lr")
+        task.model.eval()
+        carried = task.carried
+        scores = processes.broadcast(task.validate() if processes.main() else {})
+        task.carried = carried
+        history, key, sign = state["history"], f"valid_{task.best_by}", 1 if task.maximise else -1
+        entry = {f"valid_{score}": value for score, value in scores.items()}
+        history.append({"epoch": number, "lr": state["lr"], "loss": mean, **entry})
+        state["all_units"] += state["units"]
+        if state["best"] is None or sign * history[-1][key] > sign * history[state["best_epoch"] - 1][key]:
+            state["best_epoch"] = number
+            state["best"] = {name: value.detach().clone() for name, value in task.model.state_dict().items()}
+        else:
+            state["stalls"] += 1
+        self._tick(training=False)
+        clock = state["clock"]
+        clock["epochs"].append(clock["all"])
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in history[-1].items() if name not in ("epoch", "lr"))
+        speed = f"{state['all_units'] / clock['steps'] / 1000:.1f}k {task.unit}/s"
+        print(f"{task.name} {number:3d}  {shown}  lr {state['lr']:.3g}  {speed}  {clock['all']:.0f} s", flush=True)
 
 
-def _end_epoch(task: Trainable, state: dict[str, Any], rate: float) -> None:
-    """Validate, note the epoch in the history, keep the parameters if they are the best, and print a line."""
-    mean = state["loss"].item() / max(1, state["units"])
-    if not math.isfinite(mean):
-        raise UserError(f"{task.name}: the loss of epoch {state['epoch'] + 1} is {mean}: try a lower --lr")
-    task.model.eval()
-    scores = task.validate()
-    history = state["history"]
-    entry = {f"valid_{score}": value for score, value in scores.items()}
-    history.append({"epoch": state["epoch"] + 1, "loss": mean, **entry})
-    state["all_units"] += state["units"]
-    key, sign = f"valid_{task.best_by}", 1 if task.maximise else -1
-    if state["best"] is None or sign * history[-1][key] > sign * history[state["best_epoch"] - 1][key]:
-        state["best_epoch"] = state["epoch"] + 1
-        state["best"] = {name: value.detach().clone() for name, value in task.model.state_dict().items()}
-    shown = "  ".join(f"{name} {value:.4f}" for name, value in history[-1].items() if name != "epoch")
-    print(f"{task.name} {state['epoch'] + 1:3d}  {shown}  {rate / 1000:.1f}k {task.unit}/s", flush=True)
-
-
-class _StopRequest:
-    """Turns the first Ctrl-C or SIGTERM into a wish, looked at between steps; a second one is immediate."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._before: dict[int, Any] = {}
-
-    def _note(self, number: int, _: FrameType | None) -> None:
-        self.requested = True
-        signal.signal(number, self._before[number])
-
-    def __enter__(self) -> _StopRequest:
-        if threading.current_thread() is threading.main_thread():  # no other thread may set handlers
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+def _to_cpu(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return type(value)(map(_to_cpu, value))
+    return value.cpu() if isinstance(value, Tensor) else value

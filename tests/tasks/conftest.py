@@ -69,7 +69,8 @@ def invoke():
 
 @pytest.fixture
 def train(invoke):
-    """Train small models into a folder, keyword arguments being options; no plots, which take longest."""
+    """Train small models into a folder, keyword arguments being options; no plots and no
+    share of time, which take longest."""
 
     def run(out, *arguments, **options):
         pairs = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]
@@ -78,6 +79,7 @@ def train(invoke):
     with pytest.MonkeyPatch.context() as patch:
         for plot in ("confusion_plot", "curve_plot"):
             patch.setattr(f"fastrnn.tasks.names.train.{plot}", lambda *_: b"")
+        patch.setattr("fastrnn.tasks.names.train.recurrent_share", lambda *_: 0.5)
         yield run
 
 

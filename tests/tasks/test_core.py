@@ -1,5 +1,9 @@
 """The parts every task shares: batches, scores, speed, the recipe and the layers of the backends."""
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.nn.utils.rnn import pad_packed_sequence
@@ -10,8 +14,9 @@ from fastrnn.tasks import speed
 from fastrnn.tasks.batches import buckets, pack, rows
 from fastrnn.tasks.errors import UserError
 from fastrnn.tasks.layers import BACKENDS, CELLS, probe, recurrent
+from fastrnn.tasks.recipes import AdamW
 from fastrnn.tasks.scores import accuracy, confusion_matrix, macro_f1
-from fastrnn.tasks.training import Recipe
+from fastrnn.tasks.training import Trainable
 
 LENGTHS = torch.randint(1, 12, (203,), generator=torch.Generator().manual_seed(1))
 
@@ -78,17 +83,76 @@ def test_the_speed_line():
     )
 
 
+class OneLayer(Trainable):
+    """A batch is put through a recurrent layer, or through none."""
+
+    name, unit, best_by, maximise = "one", "rows", "loss", False
+
+    def __init__(self, layer):
+        self.model = torch.nn.ModuleDict({"layer": layer, "output": torch.nn.Linear(layer.hidden_size, 1)})
+
+    def batches(self, epoch):
+        return torch.ones(4, 6, 5, 3).unbind()
+
+    def count(self, batch):
+        return batch.shape[1]
+
+    def loss(self, batch):
+        return self.model["output"](self.model["layer"](batch)[0]).mean()
+
+
+def test_the_recurrent_share_is_that_of_the_layers_made_by_recurrent(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
+
+    def seconds(module, spent):
+        module.register_forward_hook(lambda *_: clock.__setitem__(0, clock[0] + spent))
+
+    layer = recurrent("torch", "gru", 3, 4)
+    task = OneLayer(layer)
+    seconds(layer, 3.0)
+    seconds(task.model["output"], 1.0)
+    assert speed.recurrent_share(task, AdamW(epochs=1, lr=0.1)) == pytest.approx(3 / 4)
+    assert layer.weight_hh_l0.grad.abs().sum() > 0, "backward is run too"
+    other = OneLayer(torch.nn.GRU(3, 4))
+    seconds(other.model["output"], 1.0)
+    assert speed.recurrent_share(other, AdamW(epochs=1, lr=0.1)) == 0.0
+
+
+FAULTS = """
+import resource, torch
+from fastrnn.tasks.memory import keep_freed_memory
+if {keep}: keep_freed_memory()
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(6 << 20)
+    torch.ones(1 << 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told to keep memory")
+def test_freed_memory_is_used_again():
+    def faults(keep):
+        code = FAULTS.format(keep=keep)
+        return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+    assert faults(True) < 100
+    if faults(False) < 100:
+        pytest.skip("this system's allocator keeps memory by itself")
+
+
 def test_the_learning_rate_warms_up_and_falls_to_zero():
-    rates = [Recipe(epochs=1, lr=2.0, warmup=0.1).lr_at(step, 100) for step in range(100)]
+    rates = [AdamW(epochs=1, lr=2.0, warmup=0.1).lr_at(step, 100) for step in range(100)]
     assert rates[:10] == pytest.approx([0.2 * k for k in range(1, 11)])
     assert max(rates) == 2.0 and rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[55] == pytest.approx(1.0) and 0 < rates[-1] < 0.001
-    assert Recipe(epochs=1, lr=2.0).lr_at(0, 1) == 2.0, "one step only"
+    assert AdamW(epochs=1, lr=2.0).lr_at(0, 1) == 2.0, "one step only"
 
 
 def test_the_update_clips_the_gradient():
     model = torch.nn.Linear(1, 1, bias=False)
-    recipe = Recipe(epochs=1, lr=0.1, clip=0.5)
+    recipe = AdamW(epochs=1, lr=0.1, clip=0.5)
     optimizer = recipe.optimizer(model)
     recipe.update(model, optimizer, 1000 * model(torch.ones(1, 1)).sum())
     assert model.weight.grad.abs().item() == pytest.approx(0.5, rel=1e-5)

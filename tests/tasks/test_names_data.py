@@ -55,7 +55,7 @@ def test_names_are_distinct_nfc_and_in_file_order(tmp_path):
         ("Ann\nJos\u00e9\nEve\n".encode("latin-1"), "line 2: not UTF-8 (byte 0xe9): convert it"),
         (b"Ann\n\x89PNG\x00\xff\n", "line 2: not UTF-8 (byte 0x89): a binary file?"),
         (b"Ann\nE\x00ve\nBob\n", "line 2: a control character"),
-        ("Ann\n三".encode()[:-1], "line 2: not UTF-8"),
+        ("Ann\n三".encode()[:-1], "line 2: not UTF-8 (it ends within a character): half written?"),
         (b"Ann\n" + b"x" * 101 + b"\nBob\n", "line 2: 101 characters"),
     ],
     ids=["empty", "blank", "one", "latin1", "binary", "nul", "half-written", "long"],

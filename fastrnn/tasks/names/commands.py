@@ -10,13 +10,14 @@ import click
 
 from fastrnn.tasks.errors import UserError
 from fastrnn.tasks.names import predict
-from fastrnn.tasks.names.data import LONGEST, Alphabet, Split, located, normalise, read_classes, split_names
+from fastrnn.tasks.names.data import LONGEST, Alphabet, Split, normalise, read_classes, split_names
 from fastrnn.tasks.names.models import Classifier, Generator
 from fastrnn.tasks.names.objectives import TASKS
 from fastrnn.tasks.names.train import describe
 from fastrnn.tasks.names.train import train as train_run
 from fastrnn.tasks.options import Command, RunPath, Seed, begin, note, stoppable, train_options
 from fastrnn.tasks.run import Run
+from fastrnn.tasks.text import located
 
 __all__ = ["names"]
 
@@ -47,8 +48,8 @@ def train(out: Path, resume: bool, no_compare: bool, **options: Any) -> None:
         train_run(run, split, compare=not no_compare)
 
 
-def _load(data: str) -> tuple[Split, dict[str, Any]]:
-    split = split_names(read_classes(data))
+def _load(options: dict[str, Any]) -> tuple[Split, dict[str, Any]]:
+    split = split_names(read_classes(options["data"]))
     return split, describe(split)
 
 

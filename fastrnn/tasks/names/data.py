@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from fastrnn.tasks.errors import UserError
+from fastrnn.tasks.text import read_lines
 
-__all__ = ["BUILTIN", "EDGE", "LONGEST", "UNKNOWN", "Alphabet", "Encoded", "Split", "located", "normalise",
-           "read_classes", "split_names"]  # fmt: skip
+__all__ = ["BUILTIN", "EDGE", "LONGEST", "UNKNOWN", "Alphabet", "Encoded", "Split", "normalise", "read_classes",
+           "split_names"]  # fmt: skip
 
 BUILTIN = Path(__file__).parents[1] / "data" / "names"
 """The data set that comes with the package: Japanese names in kanji and kana."""
@@ -25,11 +26,6 @@ UNKNOWN, EDGE = 0, 1
 
 LONGEST = 100
 """Characters a name may have. A longer line is no name, and one such would cost as much as a batch."""
-
-
-def located(data: str) -> str:
-    """`data` as an absolute path, so that a run can be resumed from anywhere; `builtin` stays."""
-    return data if data == "builtin" else str(Path(data).absolute())
 
 
 def normalise(name: str) -> str:
@@ -53,17 +49,8 @@ def read_classes(data: str) -> dict[str, list[str]]:
 
 
 def _read_names(file: Path) -> list[str]:
-    try:
-        raw = file.read_bytes()
-        text = raw.decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        number = raw[: error.start].count(b"\n") + 1
-        hint = "a binary file?" if b"\0" in raw else "convert it, e.g. iconv -f latin1 -t utf-8"
-        raise UserError(f"{file}, line {number}: not UTF-8 (byte 0x{raw[error.start]:02x}): {hint}") from error
     names: dict[str, None] = {}
-    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
+    for number, line in enumerate(read_lines(file, empty=True), 1):
         name = normalise(line)
         if any(unicodedata.category(character) == "Cc" for character in name):
             raise UserError(f"{file}, line {number}: a control character; one name a line is expected")

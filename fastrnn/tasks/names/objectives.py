@@ -14,14 +14,18 @@ from fastrnn.tasks.batches import buckets, pack
 from fastrnn.tasks.names.data import Encoded
 from fastrnn.tasks.names.models import Classifier, Generator
 from fastrnn.tasks.scores import accuracy, confusion_matrix, macro_f1
+from fastrnn.tasks.training import Trainable
 
 __all__ = ["TASKS", "ClassifierTask", "GeneratorTask"]
 
 EVALUATION_BATCH = 512
 
 
-class _NamesTask:
-    """What the two share: the parts encoded once, the order of an epoch, the batches of an evaluation."""
+class _NamesTask(Trainable):
+    """What the two share: the parts encoded once, the order of an epoch, the batches of an evaluation.
+
+    A batch of training is the numbers (B,) of its names, longest first.
+    """
 
     name: str
     unit = "names"
@@ -30,10 +34,10 @@ class _NamesTask:
         self.model, self.parts = model, parts
         self.size, self.seed, self.device = options["batch_size"], options["seed"], options["device"]
 
-    def batches(self, epoch: int) -> list[tuple[PackedSequence, Tensor]]:
+    def batches(self, epoch: int) -> list[Tensor]:
+        self.epoch = epoch
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        part = self.parts["train"]
-        return [self.batch(part, index, epoch) for index in buckets(part.lengths, self.size, generator)]
+        return buckets(self.parts["train"].lengths, self.size, generator)
 
     def batch(self, part: Encoded, index: Tensor, epoch: int | None = None) -> tuple[PackedSequence, Tensor]:
         """Packed input and its targets for the names in `index`, longest first."""
@@ -42,11 +46,12 @@ class _NamesTask:
     def evaluation(self, part: Encoded) -> list[tuple[PackedSequence, Tensor]]:
         return [self.batch(part, index) for index in buckets(part.lengths, EVALUATION_BATCH)]
 
-    def count(self, batch: tuple[PackedSequence, Tensor]) -> int:
-        return int(batch[0].batch_sizes[0])
+    def count(self, batch: Tensor) -> int:
+        return len(batch)
 
-    def loss(self, batch: tuple[PackedSequence, Tensor]) -> Tensor:
-        return F.cross_entropy(self.model(batch[0]), batch[1])
+    def loss(self, batch: Tensor) -> Tensor:
+        names, targets = self.batch(self.parts["train"], batch, self.epoch)
+        return F.cross_entropy(self.model(names), targets)
 
     def validate(self) -> dict[str, float]:
         return self.scores(self.parts["valid"])
@@ -87,6 +92,9 @@ class GeneratorTask(_NamesTask):
         columns = torch.stack([before, labels.unsqueeze(1).expand_as(before), after], 2)
         packed = pack(columns, lengths + 1, self.device)
         return packed, packed.data[:, 2]
+
+    def weight(self, batch: Tensor) -> int:
+        return int((self.parts["train"].lengths[batch] + 1).sum())  # characters, and the end
 
     @torch.no_grad()
     def scores(self, part: Encoded) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""Language models: which word, character or byte comes next."""
