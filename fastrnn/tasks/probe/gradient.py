@@ -11,7 +11,7 @@ from matplotlib.patches import FancyBboxPatch
 from torch import Tensor, nn
 
 from fastrnn.tasks.layers import recurrent
-from fastrnn.tasks.probe.trace import walk
+from fastrnn.tasks.probe.trace import open_gate, walk
 from fastrnn.tasks.probe.words import COLOURS, NAMES, Words
 
 __all__ = ["SETTINGS", "draw", "measure"]
@@ -46,13 +46,11 @@ def _one(cell: str, setting: str | float, hidden: int, steps: int, seed: int) ->
     """Mean over the sequences of the logarithm of the gradient, (steps + 1,), the last step first."""
     torch.manual_seed(seed)
     layer = recurrent("reference", cell, 16, hidden, dtype=torch.float64)
-    if setting != "init":
-        with torch.no_grad():
-            if cell == "rnn":
-                nn.init.orthogonal_(layer.weight_hh_l0).mul_(setting)
-            else:
-                layer.bias_hh_l0[hidden : 2 * hidden] = 0  # z of r, z, n, and f of i, f, g, o
-                layer.bias_ih_l0[hidden : 2 * hidden] = setting
+    if isinstance(setting, float):
+        if cell == "rnn":
+            nn.init.orthogonal_(layer.weight_hh_l0, gain=setting)
+        else:
+            open_gate(layer, setting)
     x = INPUTS * torch.randn(steps + 1, 16, 16, dtype=torch.float64)
     trace = walk(layer, x)
     loss = (trace[-1].h * torch.randn(hidden, dtype=torch.float64)).sum()
@@ -67,7 +65,7 @@ def draw(measured: dict[str, dict[str, list[float]]], words: Words, hidden: int,
     figure.suptitle(words("gradient.title"), fontsize=16)
     axes = figure.subplots(3, 3, height_ratios=(1, 1, 2.3), sharey="row")
     for column, (cell, settings) in enumerate(measured.items()):
-        axes[0, column].set_title(f"{NAMES[cell]}\n", fontsize=14, color=COLOURS[cell], fontweight="bold")
+        axes[0, column].set_title(f"{NAMES[cell]}\n", fontsize=14, color=COLOURS[cell])
         for row, setting in enumerate((list(settings)[0], list(settings)[-1])):
             _unrolled(axes[row, column], cell, settings[setting], _label(cell, setting, words), words)
         _curves(axes[2, column], cell, settings, words)

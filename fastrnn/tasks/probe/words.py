@@ -33,6 +33,22 @@ _TEXT = {
         "上：展開したネットワーク。赤い数はその時刻での勾配の大きさ（最後を 1 とする）。   "
         "s：次へ渡す状態（h、LSTM では c）。   <hidden> ユニット、乱数種 <seeds> 個、入力 N(0, <inputs>²)、学習前。",
     ),
+    "memory.title": ("How long is a bit remembered?", "1 ビットをどれだけ長く覚えていられるか"),
+    "memory.mixed": (
+        "learned with distances of 0 to <longest>, mixed",
+        "距離 0〜<longest> を混ぜて学習",
+    ),
+    "memory.single": ("learned with one distance only, a net for each", "距離ごとに別のネットワークを学習"),
+    "memory.x": ("steps between the bit and the question", "覚えてから問われるまでのステップ数"),
+    "memory.y": ("share of bits recalled", "正しく思い出せた割合"),
+    "memory.chance": ("guessing", "あてずっぽう"),
+    "memory.open": ("<cell>, gate open (bias <bias>)", "<cell>（ゲートのバイアス <bias>）"),
+    "memory.note": (
+        "One bit of a random sequence is marked; the last state must tell it. <hidden> units, <updates> updates of "
+        "<batch> sequences, AdamW <lr>. Thick: mean over <seeds> seeds; thin: each seed.",
+        "ランダムなビット列の 1 つに印をつけ、最後の状態から答える。<hidden> ユニット、<batch> 列 × <updates> 回の更新、"
+        "AdamW <lr>。太線：乱数種 <seeds> 個の平均、細線：それぞれ。",
+    ),
 }
 
 
