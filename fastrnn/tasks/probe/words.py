@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["COLOURS", "LANGUAGES", "NAMES", "Words"]
+__all__ = ["COLOURS", "EQUATIONS", "LANGUAGES", "NAMES", "Words"]
 
 NAMES = {"rnn": "Elman", "gru": "GRU", "lstm": "LSTM"}
 
 COLOURS = {"rnn": "#d55e00", "gru": "#00856a", "lstm": "#0072b2"}
 """Of Okabe and Ito's palette, told apart by colour-blind readers too (the green a little darker)."""
+
+EQUATIONS = {
+    "rnn": r"$h_t = \tanh(W x_t + U h_{t-1} + b)$",
+    "gru": r"$h_t = z_t h_{t-1} + (1 - z_t)\, n_t$",
+    "lstm": r"$c_t = f_t c_{t-1} + i_t g_t, \quad h_t = o_t \tanh c_t$",
+}
 
 LANGUAGES = ("en", "ja")
 
@@ -48,6 +54,27 @@ _TEXT = {
         "<batch> sequences, AdamW <lr>. Thick: mean over <seeds> seeds; thin: each seed.",
         "ランダムなビット列の 1 つに印をつけ、最後の状態から答える。<hidden> ユニット、<batch> 列 × <updates> 回の更新、"
         "AdamW <lr>。太線：乱数種 <seeds> 個の平均、細線：それぞれ。",
+    ),
+    "gates.title": ("What the gates do while the net reads", "文を読むあいだのゲートと状態"),
+    "gates.i": ("input gate", "入力ゲート"),
+    "gates.f": ("forget gate", "忘却ゲート"),
+    "gates.o": ("output gate", "出力ゲート"),
+    "gates.g": ("candidate", "候補"),
+    "gates.c": ("cell state", "セル状態"),
+    "gates.r": ("reset gate", "リセットゲート"),
+    "gates.z": ("update gate", "更新ゲート"),
+    "gates.n": ("candidate", "候補"),
+    "gates.h": ("state", "状態"),
+    "gates.rnn": (
+        "no gate: the whole state is\nwritten anew at each step",
+        "ゲートなし：毎ステップ\n状態をすべて書き直す",
+    ),
+    "gates.gru": ("no output gate:\nthe state is what it gives out", "出力ゲートなし：\n状態がそのまま出力になる"),
+    "gates.note": (
+        "A row is a unit: <units> of them, the slowest on top. Gates: white 0 (shut), black 1 "
+        "(open). States: blue negative, red positive.",
+        "1 行が 1 ユニット：<units> 個を、ゆっくり変わる順に上から。ゲートは白 0（閉）〜黒 1（開）、"
+        "状態は青が負、赤が正。",
     ),
 }
 
