@@ -13,10 +13,12 @@ from tqdm import tqdm
 
 from fastrnn.tasks.batches import buckets, pack, rows
 from fastrnn.tasks.layers import recurrent
-from fastrnn.tasks.names.data import Alphabet, Encoded
+from fastrnn.tasks.names.data import EDGE, Alphabet, Encoded
 from fastrnn.tasks.training import Recipe
 
 __all__ = ["Reader", "train_small"]
+
+BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,14 @@ def train_small(lines: list[str], sentence: str, *, hidden: int, epochs: int, se
     """
     alphabet = Alphabet.of([(line, 0) for line in lines])
     text = Encoded.of([(line, 0) for line in lines], alphabet)
-    recipe = Recipe(epochs, lr=4e-3)
+    recipe = Recipe(epochs, lr=1e-2)
     readers, bits = [], {}
     for cell in ("rnn", "gru", "lstm"):
         torch.manual_seed(seed)
         model, generator = _Small(cell, len(alphabet), hidden), torch.Generator().manual_seed(seed)
         optimizer = recipe.optimizer(model)
-        steps = -(-len(lines) // 32)
-        batches = [batch for _ in range(epochs) for batch in buckets(text.lengths, 32, generator)]
+        steps = -(-len(lines) // BATCH)
+        batches = [batch for _ in range(epochs) for batch in buckets(text.lengths, BATCH, generator)]
         with tqdm(batches, desc=f"learning: {cell}", unit=" steps", leave=False, disable=None) as bar:
             for step, index in enumerate(bar):
                 for group in optimizer.param_groups:
@@ -64,6 +66,6 @@ def train_small(lines: list[str], sentence: str, *, hidden: int, epochs: int, se
                 total, count = (total + loss.item(), count + 1) if len(batches) - step <= steps else (0.0, 0)
         bits[cell] = total / count / math.log(2)
         with torch.no_grad():
-            x = model.embedding(torch.tensor(alphabet.encode(sentence))).unsqueeze(1)
-        readers.append(Reader(cell, model.rnn, x, list(sentence)))
+            x = model.embedding(torch.tensor([EDGE, *alphabet.encode(sentence)])).unsqueeze(1)
+        readers.append(Reader(cell, model.rnn, x, ["^", *sentence]))
     return readers, bits

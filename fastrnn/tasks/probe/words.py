@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["COLOURS", "EQUATIONS", "LANGUAGES", "NAMES", "Words"]
+__all__ = ["COLOURS", "EQUATIONS", "LANGUAGES", "NAMES", "SUMS", "Words"]
 
 NAMES = {"rnn": "Elman", "gru": "GRU", "lstm": "LSTM"}
 
@@ -14,6 +14,13 @@ EQUATIONS = {
     "gru": r"$h_t = z_t h_{t-1} + (1 - z_t)\, n_t$",
     "lstm": r"$c_t = f_t c_{t-1} + i_t g_t, \quad h_t = o_t \tanh c_t$",
 }
+
+SUMS = {
+    "rnn": r"$h_t = 0 \cdot h_{t-1} + \tanh(\ldots)$",
+    "gru": r"$h_t = \sum_k \, (\prod_{j=k+1}^{t} z_j) \, (1 - z_k) \, n_k$",
+    "lstm": r"$c_t = \sum_k \, (\prod_{j=k+1}^{t} f_j) \, i_k \, g_k$",
+}
+"""What a cell carries on, written out as a sum over the steps."""
 
 LANGUAGES = ("en", "ja")
 
@@ -72,9 +79,22 @@ _TEXT = {
     "gates.gru": ("no output gate:\nthe state is what it gives out", "出力ゲートなし：\n状態がそのまま出力になる"),
     "gates.note": (
         "A row is a unit: <units> of them, the slowest on top. Gates: white 0 (shut), black 1 "
-        "(open). States: blue negative, red positive.",
+        "(open). States: blue negative, red positive. ^: the start.",
         "1 行が 1 ユニット：<units> 個を、ゆっくり変わる順に上から。ゲートは白 0（閉）〜黒 1（開）、"
-        "状態は青が負、赤が正。",
+        "状態は青が負、赤が正。^ は文頭。",
+    ),
+    "sum.title": ("The state as a sum of what each step added", "状態は各ステップで加えたものの和"),
+    "sum.x": ("time t", "時刻 t"),
+    "sum.y": ("added at step k", "ステップ k で加えたもの"),
+    "sum.share": ("share of the state at t", "時刻 t の状態に占める割合"),
+    "sum.rnn": ("nothing is carried over as a sum", "和として残るものはない"),
+    "sum.unit": ("unit <unit> after the last character: <value>", "ユニット <unit>、文末での値：<value>"),
+    "sum.running": ("running sum", "累積和"),
+    "sum.note": (
+        "Above: |what step k added and is left at t|, summed over the units, by column in shares. Below: the unit that "
+        "carries most from earlier steps. Sum against state: largest error <error>.",
+        "上：ステップ k で加え、t に残っている量（絶対値のユニット和、列ごとの割合）。下：過去から最も多く持ち越すユニット。"
+        "和と状態の差は最大 <error>。",
     ),
 }
 
