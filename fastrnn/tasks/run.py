@@ -45,10 +45,7 @@ class Run:
     def create(cls, path: Path, task: str, config: dict[str, Any]) -> Run:
         """A new run in `path`, absent or empty so far, with `config` saved. Holds the folder's lock."""
         config = {"format": FORMAT, "task": task, "fastrnn": version(), **config}
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot make the folder {path}: {error.strerror}") from error
+        _make(path)
         run = cls(path, config, _lock(path))
         try:
             if (path / "config.json").exists():
@@ -69,6 +66,12 @@ class Run:
         for left in path.glob(".*.tmp"):  # of a process killed while it wrote
             left.unlink(missing_ok=True)
         return run
+
+    @classmethod
+    def beside(cls, path: Path) -> Run:
+        """A folder for results that are no run, made where it is absent; what is in it may be written over."""
+        _make(path)
+        return cls(path, {})
 
     @classmethod
     def follow(cls, path: Path, task: str) -> Run:
@@ -150,6 +153,13 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {path}: {error.strerror}") from error
 
 
 def _lock(path: Path) -> int | None:

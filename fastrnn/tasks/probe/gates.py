@@ -23,13 +23,13 @@ ROWS = {
 UNITS = 16
 
 
-def measure(reader: Reader, number: int = 0) -> dict[str, Tensor]:
+def measure(reader: Reader) -> dict[str, Tensor]:
     """Gates and states by letter, each (T, units): `UNITS` units spread evenly from the slowest to the fastest.
 
     How slow a unit is: the correlation of its state with itself a step before. Of an LSTM the state is tanh(c).
     """
     with torch.no_grad():
-        steps = walk(reader.layer, reader.x, number)
+        steps = walk(reader.layer, reader.x, reader.number)
     found = {gate: torch.stack([step.gates[gate][0] for step in steps]) for gate in steps[0].gates}
     state = torch.stack([step.state[0] for step in steps])
     if "o" in found:
@@ -43,14 +43,14 @@ def measure(reader: Reader, number: int = 0) -> dict[str, Tensor]:
     return {letter: values[:, order] for letter, values in found.items()}
 
 
-def draw(readers: list[Reader], words: Words, number: int = 0, note: str = "") -> Figure:
-    """A column a cell, a strip a gate: units by rows, characters by columns."""
+def draw(readers: list[Reader], words: Words) -> Figure:
+    """A column a reader, a strip a gate: units by rows, characters by columns."""
     width = max(5.0, 0.16 * len(readers[0].symbols))
     figure = Figure(figsize=(width * len(readers) + 0.8, 8.6), dpi=110, layout="constrained")
     figure.suptitle(words("gates.title"), fontsize=16)
     axes = figure.subplots(5, len(readers), squeeze=False)
     for column, reader in zip(axes.T, readers, strict=True):
-        values = measure(reader, number)
+        values = measure(reader)
         column[0].set_title(f"{NAMES[reader.cell]}\n", fontsize=14, color=COLOURS[reader.cell])
         for ax, letter in zip(column, ROWS[reader.cell], strict=True):
             if letter is None:
@@ -66,7 +66,7 @@ def draw(readers: list[Reader], words: Words, number: int = 0, note: str = "") -
                        transform=empty.transAxes)  # fmt: skip
         column[0].text(0.5, 1.06, EQUATIONS[reader.cell], ha="center", va="bottom", fontsize=10.5,
                        transform=column[0].transAxes)  # fmt: skip
-    figure.supxlabel(words("gates.note", units=UNITS) + note, fontsize=9)
+    figure.supxlabel(words("gates.note", units=UNITS), fontsize=9)
     return figure
 
 

@@ -15,12 +15,12 @@ from tqdm import tqdm
 from fastrnn.tasks.layers import recurrent
 from fastrnn.tasks.probe.trace import open_gate
 from fastrnn.tasks.probe.words import COLOURS, NAMES, Words
-from fastrnn.tasks.training import Recipe
+from fastrnn.tasks.recipes import AdamW
 
 __all__ = ["Experiment", "Recall", "batch", "draw", "measure"]
 
 BATCH = 64
-RECIPE = Recipe(epochs=1, lr=1e-2, weight_decay=0.0)
+RECIPE = AdamW(epochs=1, lr=1e-2, weight_decay=0.0)
 OPEN = 3.0
 NETS = {"rnn": None, "gru": None, "lstm": None, "gru open": OPEN, "lstm open": OPEN}
 """A cell, and the bias that its keeping gate starts with where that is not torch's draw."""

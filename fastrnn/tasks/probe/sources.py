@@ -14,7 +14,7 @@ from tqdm import tqdm
 from fastrnn.tasks.batches import buckets, pack, rows
 from fastrnn.tasks.layers import recurrent
 from fastrnn.tasks.names.data import EDGE, Alphabet, Encoded
-from fastrnn.tasks.training import Recipe
+from fastrnn.tasks.recipes import AdamW
 
 __all__ = ["Reader", "train_small"]
 
@@ -23,12 +23,14 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Reader:
-    """A trained recurrent layer and what it reads: `x` (T, 1, I) are the vectors of `symbols`, T texts."""
+    """A trained recurrent layer and what it reads: `x` (T, 1, I) are the vectors of `symbols`, T texts. `number`
+    is the layer of the stack to look into, from 0."""
 
     cell: str
     layer: nn.RNNBase
     x: Tensor
     symbols: list[str]
+    number: int = 0
 
 
 class _Small(nn.Module):
@@ -39,20 +41,26 @@ class _Small(nn.Module):
         self.output = nn.Linear(hidden, characters)
 
 
-def train_small(lines: list[str], sentence: str, *, hidden: int, epochs: int, seed: int) -> tuple[list[Reader], dict]:
+def train_small(
+    sentence: str, *, hidden: int, epochs: int, seed: int, lines: list[str] | None = None
+) -> tuple[list[Reader], dict[str, float]]:
     """An Elman, a GRU and an LSTM language model of the characters of `lines`, reading `sentence`.
 
-    Also gives each one's bits per character over its last epoch: how well it knows these lines, not new ones.
+    The lines are the built-in headlines unless given. Also gives each net's bits per character over its last
+    epoch: how well it knows these lines, not new ones. A character they lack is read as the unknown one.
     """
+    if not sentence:
+        raise UserError("the sentence is empty")
+    lines = lines or [headline.title for headline in read_split("builtin")["train"]]
     alphabet = Alphabet.of([(line, 0) for line in lines])
     text = Encoded.of([(line, 0) for line in lines], alphabet)
-    recipe = Recipe(epochs, lr=1e-2)
+    recipe = AdamW(epochs, lr=1e-2)
     readers, bits = [], {}
     for cell in ("rnn", "gru", "lstm"):
         torch.manual_seed(seed)
         model, generator = _Small(cell, len(alphabet), hidden), torch.Generator().manual_seed(seed)
         optimizer = recipe.optimizer(model)
-        steps = -(-len(lines) // BATCH)
+        steps, total, count = -(-len(lines) // BATCH), 0.0, 0
         batches = [batch for _ in range(epochs) for batch in buckets(text.lengths, BATCH, generator)]
         with tqdm(batches, desc=f"learning: {cell}", unit=" steps", leave=False, disable=None) as bar:
             for step, index in enumerate(bar):

@@ -29,13 +29,13 @@ class Sum:
     error: float
 
 
-def measure(reader: Reader, number: int = 0) -> Sum:
+def measure(reader: Reader) -> Sum:
     """The decomposition of `Step.state` over the reader's text, in float64."""
     layer = type(reader.layer)(reader.layer.input_size, reader.layer.hidden_size, reader.layer.num_layers,
                                bidirectional=reader.layer.bidirectional, dtype=torch.float64)  # fmt: skip
     layer.load_state_dict(reader.layer.state_dict())
     with torch.no_grad():
-        steps = walk(layer, reader.x.double(), number)
+        steps = walk(layer, reader.x.double(), reader.number)
     terms = contributions(steps)[:, :, 0]  # (k, t, H)
     state = torch.stack([step.state[0] for step in steps])
     size = terms.abs().sum(2)
@@ -46,9 +46,8 @@ def measure(reader: Reader, number: int = 0) -> Sum:
     )  # fmt: skip
 
 
-def draw(readers: list[Reader], words: Words, number: int = 0) -> Figure:
-    """A column a cell: who added what is left at each time, and one unit's last state term by term."""
-    sums = [measure(reader, number) for reader in readers]
+def draw(readers: list[Reader], sums: list[Sum], words: Words) -> Figure:
+    """A column a reader: who added what is left at each time, and one unit's last state term by term."""
     figure = Figure(figsize=(6.2 * len(readers) + 0.6, 9.2), dpi=110, layout="constrained")
     figure.suptitle(words("sum.title"), fontsize=16)
     axes = figure.subplots(2, len(readers), squeeze=False, height_ratios=(2.1, 1))
