@@ -87,7 +87,7 @@ def confusion_plot(confusion: Tensor, classes: Sequence[str], title: str) -> byt
             if value >= 0.005:  # what would print as 0 only clutters
                 axes.text(j, i, f"{100 * value:.0f}", ha="center", va="center", fontsize=7,
                           color="white" if value > 0.5 else "black")  # fmt: skip
-    axes.set(xlabel="predicted", ylabel="true (test names)", title=title)
+    axes.set(xlabel="predicted", ylabel="true (test part)", title=title)
     figure.colorbar(image, label="share of the row", fraction=0.046)
     return picture(figure)
 

@@ -13,7 +13,9 @@ from tqdm import tqdm
 
 from fastrnn.tasks.batches import buckets, pack, rows
 from fastrnn.tasks.layers import recurrent
+from fastrnn.tasks.errors import UserError
 from fastrnn.tasks.names.data import EDGE, Alphabet, Encoded
+from fastrnn.tasks.news.data import read_split
 from fastrnn.tasks.recipes import AdamW
 
 __all__ = ["Reader", "train_small"]
