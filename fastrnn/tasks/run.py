@@ -79,8 +79,9 @@ class Run:
         return cls(path, cls.open(path, task).config, writes=False)
 
     @classmethod
-    def open(cls, path: Path, task: str) -> Run:
-        """The run in `path`, to be read. Raises `UserError` if it is none, or of another task or format."""
+    def open(cls, path: Path, task: str | None) -> Run:
+        """The run in `path`, to be read; task None is any. Raises `UserError` if it is none, or of another task or
+        format."""
         file = path / "config.json"
         if not file.is_file():
             raise UserError(f"{path} is not a run: it has no config.json")
@@ -94,7 +95,7 @@ class Run:
                 f"{path} was written by fastrnn {written_by} in format {found[1]}; this is {version()}, "
                 f"which reads format {FORMAT}"
             )
-        if found[0] != task:
+        if task is not None and found[0] != task:
             raise UserError(f"{path} is a run of the task {found[0]}, not of {task}: use fastrnn {found[0]}")
         return cls(path, config)
 

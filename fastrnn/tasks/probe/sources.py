@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +16,14 @@ from tqdm import tqdm
 from fastrnn.tasks.batches import buckets, pack, rows
 from fastrnn.tasks.layers import recurrent
 from fastrnn.tasks.errors import UserError
+from fastrnn.tasks.names import predict
 from fastrnn.tasks.names.data import EDGE, Alphabet, Encoded
+from fastrnn.tasks.names.models import Classifier, Generator
 from fastrnn.tasks.news.data import read_split
 from fastrnn.tasks.recipes import AdamW
+from fastrnn.tasks.run import Run
 
-__all__ = ["Reader", "train_small"]
+__all__ = ["Reader", "from_run", "train_small"]
 
 BATCH = 16
 
@@ -79,3 +84,41 @@ def train_small(
             x = model.embedding(torch.tensor([EDGE, *alphabet.encode(sentence)])).unsqueeze(1)
         readers.append(Reader(cell, model.rnn, x, ["^", *sentence]))
     return readers, bits
+
+
+def from_run(path: Path, sentence: str, klass: str | None, layer: int) -> Reader:
+    """The net of a names or news run reading `sentence`; `layer` counts from 1.
+
+    A names run's classifier is looked into, or, with `klass`, its generator of that class; a news run's net reads
+    words.
+    """
+    if not sentence:
+        raise UserError("the sentence is empty")
+    run = Run.open(path, None)
+    options, number = run.config["options"], layer - 1
+    if layer > options["layers"]:
+        raise UserError(f"{path} has {options['layers']} layers: --layer {layer} is not there")
+    with torch.no_grad():
+        model, x, symbols = _SOURCES.get(run.config["task"], _no_source)(run, sentence, klass)
+    return Reader(options["cell"], model.rnn, x.unsqueeze(1), symbols, number)
+
+
+def _no_source(run: Run, sentence: str, klass: str | None) -> Any:
+    known = ", ".join(_SOURCES)
+    raise UserError(f"{run.path} is a run of the task {run.config['task']}; probe looks into those of {known}")
+
+
+def _names(run: Run, sentence: str, klass: str | None) -> tuple[Any, Tensor, list[str]]:
+    alphabet = predict.alphabet_of(run)
+    if klass is None:
+        model: Any = predict.load(run, Classifier)
+        return model, model.embedding(torch.tensor(alphabet.encode(sentence))), list(sentence)
+    classes = run.config["classes"]
+    if klass not in classes:
+        raise UserError(f"unknown class {klass}: {run.path} knows {', '.join(classes)}")
+    model = predict.load(run, Generator)
+    characters = torch.tensor([EDGE, *alphabet.encode(sentence)])
+    return model, model.inputs(characters, torch.full_like(characters, classes.index(klass))), ["^", *sentence]
+
+
+_SOURCES: dict[str, Callable[[Run, str, str | None], tuple[Any, Tensor, list[str]]]] = {"names": _names}
