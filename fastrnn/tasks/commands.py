@@ -7,6 +7,7 @@ import click
 from fastrnn import info as info_
 from fastrnn.tasks.lm.commands import lm
 from fastrnn.tasks.names.commands import names
+from fastrnn.tasks.news.commands import news
 from fastrnn.tasks.probe.commands import probe
 
 __all__ = ["cli"]
@@ -26,4 +27,5 @@ def info() -> None:
 
 cli.add_command(names)
 cli.add_command(lm)
+cli.add_command(news)
 cli.add_command(probe)

@@ -62,6 +62,7 @@ class Bag(nn.Module):
         nn.init.zeros_(self.weight.weight)
         self.bias = nn.Parameter(torch.zeros(classes))
 
-    def forward(self, features: Tensor, offsets: Tensor) -> Tensor:
-        """Feature numbers of all headlines one after another, and where each begins, to logits (B, classes)."""
-        return self.weight(features, offsets) + self.bias
+    def forward(self, headlines: tuple[Tensor, Tensor]) -> Tensor:
+        """(Feature numbers of all headlines one after another, where each headline's begin (B,)) to logits
+        (B, classes)."""
+        return self.weight(*headlines) + self.bias
