@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from fastrnn import info as info_
+from fastrnn.tasks.datasets.commands import data
 from fastrnn.tasks.lm.commands import lm
 from fastrnn.tasks.names.commands import names
 from fastrnn.tasks.news.commands import news
@@ -29,3 +30,4 @@ cli.add_command(names)
 cli.add_command(lm)
 cli.add_command(news)
 cli.add_command(probe)
+cli.add_command(data)
