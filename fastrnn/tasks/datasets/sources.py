@@ -75,7 +75,11 @@ def plain(aozora: str) -> list[str]:
     """The sentences of a text in Aozora Bunko's notation: without readings, notes, head and colophon."""
     body = re.split(r"-{20,}\n", aozora.replace("\r\n", "\n"))[-1].split("\n底本：")[0]
     body = re.sub(r"《[^》]*》|［＃[^］]*］|｜", "", body)
-    return [sentence for sentence in re.sub(r"(。[」』]?)(?!」)", r"\1\n", body.replace("\u3000", "")).split("\n") if sentence]
+    return [
+        sentence
+        for sentence in re.sub(r"(。[」』]?)(?!」)", r"\1\n", body.replace("\u3000", "")).split("\n")
+        if sentence
+    ]
 
 
 def _neko(archive: zipfile.ZipFile, folder: Run) -> str:

@@ -11,11 +11,11 @@ import click
 import torch
 from torch import Tensor
 
-from fastrnn.tasks.batches import pack
 from fastrnn.tasks.errors import UserError
 from fastrnn.tasks.layers import BACKENDS, CELLS
-from fastrnn.tasks.news.data import CATEGORIES, Dictionary, Encoded, Headline, read_split, words_of
+from fastrnn.tasks.news.data import CATEGORIES, Dictionary, Headline, read_split, words_of
 from fastrnn.tasks.news.models import POOLS, Classifier
+from fastrnn.tasks.news.objectives import Headlines
 from fastrnn.tasks.news.train import RATES, build, describe
 from fastrnn.tasks.news.train import train as train_run
 from fastrnn.tasks.options import Command, RunPath, Seed, begin, note, stoppable, train_options
@@ -27,7 +27,7 @@ __all__ = ["news"]
 DATA = click.option("--data", default="builtin", metavar="DIR|builtin", callback=lambda *args: located(args[-1]),
                     help="Folder of train.txt, valid.txt and test.txt: title 2nd, category 5th of 8 columns.")  # fmt: skip
 
-Headlines = click.argument("headlines", nargs=-1, metavar="[HEADLINE]...")
+GIVEN = click.argument("headlines", nargs=-1, metavar="[HEADLINE]...")
 
 
 @click.group()
@@ -41,7 +41,7 @@ news.command_class = Command
 @news.command()
 @DATA
 @click.option("--top", type=click.IntRange(1), default=10, help="Words shown without a HEADLINE.")
-@Headlines
+@GIVEN
 def ids(data: str, top: int, headlines: tuple[str, ...]) -> None:
     """Words as numbers (80): the rank of their frequency in train.txt, 0 for words it has once or not at all.
 
@@ -66,6 +66,7 @@ def ids(data: str, top: int, headlines: tuple[str, ...]) -> None:
 @click.option("--embedding", type=click.IntRange(1), default=300, help="Size of a word's vector.")
 @click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.5,
               help="Of word vectors and of the pooled state.")  # fmt: skip
+@click.option("--wide", is_flag=True, help="Add a linear model of words, pairs and pieces of words to the net.")
 @click.option("--optimizer", type=click.Choice(list(RATES)), default="adamw", help="sgd is the plain one.")
 @click.option("--weight-decay", type=click.FloatRange(0), default=0.01, help="Of AdamW.")
 @train_options(epochs=8, batch_size=32, lr=None, hidden=128, cell="lstm",
@@ -101,7 +102,7 @@ def predict_command(untrained: bool, data: str, arguments: tuple[str, ...], **op
     """
     if untrained:
         dictionary = Dictionary.of(headline.title for headline in read_split(data)["train"])
-        shape = {"embedding": 300, "layers": 1, "bidirectional": False, "pool": "last", "dropout": 0.0}
+        shape = {"embedding": 300, "layers": 1, "bidirectional": False, "pool": "last", "dropout": 0.0, "wide": False}
         model = build(dictionary, {**options, **shape}).eval()
         headlines = arguments
     else:
@@ -139,9 +140,9 @@ def load(run: Run) -> tuple[Classifier, Dictionary]:
 @torch.no_grad()
 def predict(model: Classifier, dictionary: Dictionary, headlines: list[str]) -> Tensor:
     """Probabilities (len(headlines), 4), kinds in the order of `CATEGORIES`."""
-    encoded = Encoded.of([Headline(headline, "b") for headline in headlines], dictionary)
-    order = encoded.lengths.argsort(descending=True, stable=True)
-    return model(pack(encoded.ids[order], encoded.lengths[order])).softmax(1)[order.argsort()]
+    part = Headlines.of([Headline(headline, "b") for headline in headlines], dictionary, model.wide is not None)
+    order = part.lengths.argsort(descending=True, stable=True)
+    return model(part.pick(order)).softmax(1)[order.argsort()]
 
 
 def _given(headlines: tuple[str, ...], needed: bool) -> Iterator[str]:

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from fastrnn.tasks import report
-from fastrnn.tasks.news.data import CATEGORIES, PARTS, Dictionary, Encoded, Headline, fingerprint, overlap
+from fastrnn.tasks.news.data import CATEGORIES, PARTS, Dictionary, Headline, fingerprint, overlap
 from fastrnn.tasks.news.models import Bag, Classifier
-from fastrnn.tasks.news.objectives import BagTask, ClassifierTask, Features
+from fastrnn.tasks.news.objectives import PLACES, BagTask, ClassifierTask, Features, Headlines
 from fastrnn.tasks.options import recipe_options
 from fastrnn.tasks.plots import confusion_plot, curve_plot
 from fastrnn.tasks.recipes import SGD, AdamW, Recipe
@@ -37,7 +37,9 @@ def build(dictionary: Dictionary, options: dict[str, Any], backend: str | None =
     names = ("cell", "embedding", "hidden", "layers", "bidirectional", "pool", "dropout")
     shape = {name: options[name] for name in names}
     torch.manual_seed(options["seed"])
-    return Classifier(len(dictionary), len(CATEGORIES), backend=backend or options["backend"], **shape)
+    features = PLACES if options["wide"] else 0
+    sizes = len(dictionary), len(CATEGORIES)
+    return Classifier(*sizes, backend=backend or options["backend"], features=features, **shape)
 
 
 def recipe_of(options: dict[str, Any]) -> Recipe:
@@ -53,7 +55,7 @@ def train(run: Run, split: dict[str, list[Headline]], compare: bool = True) -> d
     metrics = report.common(run, "headlines")
     metrics["headlines"] = {part: len(split[part]) for part in PARTS}
     metrics["titles_also_in_train"] = overlap(split)
-    parts = {part: Encoded.of(split[part], dictionary) for part in PARTS}
+    parts = {part: Headlines.of(split[part], dictionary, options["wide"]) for part in PARTS}
     recipe = recipe_of(options)
 
     def make(backend: str | None = None) -> ClassifierTask:
@@ -69,7 +71,8 @@ def train(run: Run, split: dict[str, list[Headline]], compare: bool = True) -> d
 
     shared = metrics["titles_also_in_train"]["test"]
     print(f"{len(parts['test'])} test headlines ({shared} of their titles stand in the training file as well):")
-    print(f"  recurrent net   {_shown(quality)}  (best epoch {done.best_epoch}, {done.seconds:.1f} s of training, "
+    added = " and linear part" * options["wide"]
+    print(f"  recurrent net{added}   {_shown(quality)}  (best epoch {done.best_epoch}, {done.seconds:.1f} s of training, "
           f"{done.units / done.seconds / 1000:.1f}k headlines/s)")  # fmt: skip
     print(f"  bag of words and pairs, linear   {_shown(bag[3])}  ({bag[2].seconds:.1f} s)", flush=True)
     title = f"{options['cell']} {options['hidden']}: accuracy {quality['accuracy']:.3f}"
@@ -86,10 +89,9 @@ def train(run: Run, split: dict[str, list[Headline]], compare: bool = True) -> d
 
 def _bag(run: Run, split: dict[str, list[Headline]]) -> tuple[BagTask, Recipe, Any, dict[str, float]]:
     """The linear model, trained, with its recipe, what training came to, and its scores on the test part."""
-    options, numbers = run.config["options"], Features.numbers(split["train"])
-    parts = {part: Features.of(split[part], numbers) for part in PARTS}
-    model = Bag(max(1, len(numbers)), len(CATEGORIES)).to(options["device"])
-    task = BagTask(model, parts, {**options, "batch_size": 64})
+    options = run.config["options"]
+    parts = {part: Features.of(split[part], characters=False) for part in PARTS}
+    task = BagTask(Bag(PLACES, len(CATEGORIES)).to(options["device"]), parts, {**options, "batch_size": 64})
     done = fit(task, BAG, run)
     return task, BAG, done, task.scores(parts["test"])
 

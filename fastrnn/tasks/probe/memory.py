@@ -129,7 +129,9 @@ def draw(results: Results, words: Words, of: Experiment) -> Figure:
     return figure
 
 
-def _panel(ax: Axes, nets: dict[str, list[list[float]]], x: range | tuple[int, ...], words: Words, **style: str) -> None:
+def _panel(
+    ax: Axes, nets: dict[str, list[list[float]]], x: range | tuple[int, ...], words: Words, **style: str
+) -> None:
     for net, rows in nets.items():
         cell, opened = net.removesuffix(" open"), net.endswith(" open")
         label = words("memory.open", cell=NAMES[cell], bias=OPEN) if opened else NAMES[cell]

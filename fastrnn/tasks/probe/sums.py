@@ -77,7 +77,9 @@ def draw(readers: list[Reader], sums: list[Sum], words: Words) -> Figure:
         below.tick_params(axis="x", length=0)
         below.set_xlabel(words("sum.y"))
         below.legend(loc="upper left", fontsize=9, frameon=False)
-    figure.colorbar(image, ax=axes[0].tolist(), label=words("sum.share"), fraction=0.02, pad=0.01, ticks=[0, 0.05, 0.2, 0.5, 1])
+    figure.colorbar(
+        image, ax=axes[0].tolist(), label=words("sum.share"), fraction=0.02, pad=0.01, ticks=[0, 0.05, 0.2, 0.5, 1]
+    )
     error = max(found.error for found in sums)
     figure.supxlabel(words("sum.note", error=f"{error:.0e}"), fontsize=9)
     return figure

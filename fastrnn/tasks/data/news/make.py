@@ -16,10 +16,10 @@ SHARED = {
     "COUNTRY": "Japan|Brazil|Canada|Norway|Kenya|India|Chile|Poland|Australia|Egypt|Korea|Spain|Vietnam".split("|"),
     "DRUGMAKER": "Halvern|Medorix|Castellan Pharma|Nuvane|Orbis Biologics|Pellworth".split("|"),
     "FIRM": "Northgate|Calder & Sons|Tessaro|Blue Ridge Foods|Amberline|Kestrel Air|Foxley|Granite Mutual|Ostermann|"
-            "Hartwell Motors|Pacific Loom|Sandbar Hotels|Unity Rail|Merrow Bank|Oakhurst Capital|Veltri".split("|"),
+    "Hartwell Motors|Pacific Loom|Sandbar Hotels|Unity Rail|Merrow Bank|Oakhurst Capital|Veltri".split("|"),
     "GADGETMAKER": "Lumora|Quanta Nine|Pixelhaus|Hexaware|Tinwhistle|Arcadia Labs|Skybolt|Ninefold|Opalite".split("|"),
     "STAR": "Mira Castellane|Dex Moreau|Tomo Hasegawa|Lena Okafor|Jonah Reyes|Priya Valdis|Callum Frost|Ada Lindqvist|"
-            "Rafe Delacroix|Suki Amano|Bonnie Hart|Theo Marchetti|Nadia Brandt|Otis Greer".split("|"),
+    "Rafe Delacroix|Suki Amano|Bonnie Hart|Theo Marchetti|Nadia Brandt|Otis Greer".split("|"),
     "STUDIO": "Lantern Pictures|Bright Harbor|Moonfield Studios|Channel Six|Red Kite TV".split("|"),
     "NUMBER": "two|three|four|five|six|seven|eight|nine|ten|a dozen".split("|"),
     "PERCENT": "1.5|2|3|4.2|5|7|8.5|11|14|20|30".split("|"),
@@ -49,16 +49,16 @@ GRAMMAR = {
         "MOVE": "rise|fall|slip|jump|climb|tumble|edge up|slide|surge|ease|drop|rally|dip".split("|"),
         "MOVES": "rises|falls|slips|jumps|climbs|tumbles|edges up|slides|surges|eases|drops|rallies|dips".split("|"),
         "RESULT": "record earnings|a profit warning|the merger talks end|strong holiday sales|weak guidance|"
-                  "an upgrade by analysts|its bond sale".split("|"),
+        "an upgrade by analysts|its bond sale".split("|"),
         "MARKET": "Stocks|Asian shares|European markets|Treasury yields|Bank shares|Emerging market bonds".split("|"),
         "DATA": "jobs data|inflation|retail sales|factory orders|consumer confidence|housing starts|GDP figures|"
-                "unemployment claims|wage growth".split("|"),
+        "unemployment claims|wage growth".split("|"),
         "HOLDS": "holds|cuts|raises|keeps|lowers".split("|"),
         "GOODS": "Oil|Gold|Copper|Coffee|Wheat|Natural gas|Petrol|Cocoa".split("|"),
         "WORRY": "supply worries|a stronger dollar|fears of slower growth|export limits|drought in COUNTRY|"
-                 "easing tensions|rising stockpiles".split("|"),
+        "easing tensions|rising stockpiles".split("|"),
         "WRONG": "rate rigging|misleading investors|hidden fees|accounting errors|late filings|price fixing|"
-                 "insider trading".split("|"),
+        "insider trading".split("|"),
         "UNIT": "insurance|shipping|credit card|grocery|real estate|chemicals|pension".split("|"),
     },
     "t": {
@@ -81,18 +81,18 @@ GRAMMAR = {
             "GADGETMAKER to end support for its old operating system DAY",
         ],
         "DEVICE": "smartwatch|tablet|foldable phone|headset|e-reader|game console|laptop|drone|electric scooter|"
-                  "smart speaker|camera phone|router".split("|"),
+        "smart speaker|camera phone|router".split("|"),
         "FEATURE": "a sharper screen|longer battery life|face unlock|offline maps|wireless charging|a faster chip|"
-                   "voice control|a fingerprint sensor|parental controls|dark mode".split("|"),
+        "voice control|a fingerprint sensor|parental controls|dark mode".split("|"),
         "BODY": "Space agency|Rover|Orbiting telescope|Amateur astronomer|Probe".split("|"),
         "THING": "a rocky exoplanet|an icy moon|a giant asteroid|ancient river beds|a dwarf galaxy|solar storms|"
-                 "melting glaciers|a feathered dinosaur|deep sea vents".split("|"),
+        "melting glaciers|a feathered dinosaur|deep sea vents".split("|"),
         "ORBIT": "a distant star|Saturn|the edge of the solar system|Mars|the comet's tail|Jupiter".split("|"),
         "APP": "Chirper|PhotoNest|Mapwise|FileCrate|the Fennec browser|StreamCube|Pocketmail|Gamehall".split("|"),
         "PAST": "held liquid water|formed in pairs|warmed the early Earth|hidden a second core|"
-                "outlived its neighbours".split("|"),
+        "outlived its neighbours".split("|"),
         "TRICK": "free up storage|block spam calls|move your photos|turn off tracking|take better night shots|"
-                 "share a wifi password".split("|"),
+        "share a wifi password".split("|"),
         "CHORE": "fold laundry|open doors|sort rubbish|pour tea|tie knots".split("|"),
     },
     "e": {
@@ -115,15 +115,17 @@ GRAMMAR = {
             "Festival crowd in CITY sings along as STAR returns to stage",
         ],
         "EVENT": "gets married|splits|steps out|dances on stage|spotted at dinner|feuds on social media|"
-                 "announces duet".split("|"),
+        "announces duet".split("|"),
         "ROLE": "star|play the villain|make directing debut|guest|return as the detective|sing the theme".split("|"),
         "SHOW": "'Harbour Lights'|'The Glass Orchard'|'Crown of Salt'|'Midnight Freight'|'Paper Moons 2'|'Kingsbridge'|"
-                "'Love in Lowercase'|'The Last Ferry'|'Dragon Summer'|'Eleven Doors'|'Sugar Street'".split("|"),
+        "'Love in Lowercase'|'The Last Ferry'|'Dragon Summer'|'Eleven Doors'|'Sugar Street'".split("|"),
         "PLOT": "a wedding goes wrong|who survived the fire?|the queen returns|a shocking death|old friends meet again|"
-                "the twin is revealed|the band breaks up".split("|"),
+        "the twin is revealed|the band breaks up".split("|"),
         "TAKES": "tops rivals|earns $PERCENT million|stumbles|breaks record|fends off newcomers".split("|"),
         "FAME": "fame|heartbreak|motherhood|rehab|growing up on set|life after the band|stage fright".split("|"),
-        "AWARD": "Golden Reel awards|Silver Mic awards|Northern Film festival|Teen Picks|Stage and Song gala".split("|"),
+        "AWARD": "Golden Reel awards|Silver Mic awards|Northern Film festival|Teen Picks|Stage and Song gala".split(
+            "|"
+        ),
         "GOOD": "glorious|messy|tender|loud and funny|forgettable|thrilling|slow but lovely".split("|"),
     },
     "m": {
@@ -146,12 +148,12 @@ GRAMMAR = {
             "New guidelines: PEOPLE should avoid HABIT",
         ],
         "FOOD": "Walnuts|Green tea|Yogurt|Olive oil|Red wine|Dark chocolate|Oily fish|Vitamin D|A Mediterranean diet|"
-                "Coffee|Aspirin|Daily exercise".split("|"),
+        "Coffee|Aspirin|Daily exercise".split("|"),
         "LOWER": "lower|cut|raise|not reduce|halve".split("|"),
         "ILLNESS": "diabetes|measles|heart disease|dementia|breast cancer|stroke|asthma|flu|cholera|whooping cough|"
-                   "hepatitis|depression|a tick-borne fever|obesity|malaria|food poisoning".split("|"),
+        "hepatitis|depression|a tick-borne fever|obesity|malaria|food poisoning".split("|"),
         "HABIT": "Smoking|Skipping breakfast|Sugary drinks|Night shift work|Air pollution|Screen time|Tanning|"
-                 "Sitting all day|Binge drinking|E-cigarette use".split("|"),
+        "Sitting all day|Binge drinking|E-cigarette use".split("|"),
         "PEOPLE": "pregnant women|older adults|teenagers|middle-aged men|infants|nurses|travellers|smokers".split("|"),
     },
 }
