@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def _download(url: str, output_file: Any, pooch_: Any) -> None:
         headers["Range"] = f"bytes={start}-"
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
         if answer.status_code == 416:  # nothing is left to send
-            chunks = iter(())
+            chunks: Iterable[bytes] = ()
         else:
             answer.raise_for_status()
             start = start if answer.status_code == 206 else 0

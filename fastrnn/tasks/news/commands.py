@@ -18,14 +18,14 @@ from fastrnn.tasks.news.models import POOLS, Classifier
 from fastrnn.tasks.news.objectives import Headlines
 from fastrnn.tasks.news.train import RATES, build, describe
 from fastrnn.tasks.news.train import train as train_run
-from fastrnn.tasks.options import Command, RunPath, Seed, begin, note, stoppable, train_options
+from fastrnn.tasks.options import Command, Seed, begin, note, stoppable, train_options
 from fastrnn.tasks.run import Run
 from fastrnn.tasks.text import located
 
 __all__ = ["news"]
 
 DATA = click.option("--data", default="builtin", metavar="DIR|builtin", callback=lambda *args: located(args[-1]),
-                    help="Folder of train.txt, valid.txt and test.txt: title 2nd, category 5th of 8 columns.")  # fmt: skip
+                    help="Folder of train.txt, valid.txt, test.txt: 8 columns, title 2nd, category 5th.")  # fmt: skip
 
 GIVEN = click.argument("headlines", nargs=-1, metavar="[HEADLINE]...")
 
@@ -117,7 +117,7 @@ def predict_command(untrained: bool, data: str, arguments: tuple[str, ...], **op
         elif unknown := dictionary.unknown(words):
             note(f"{' '.join(unknown)}: not among the numbered words, read as 0")
         shares = predict(model, dictionary, [headline])[0].tolist()
-        best = max(range(len(shares)), key=shares.__getitem__)
+        best = shares.index(max(shares))
         shown = "  ".join(f"{name} {share:.3f}" for name, share in zip(CATEGORIES.values(), shares, strict=True))
         click.echo(f"{list(CATEGORIES.values())[best]:13s}  {shown}  {headline}")
 
@@ -150,7 +150,6 @@ def _given(headlines: tuple[str, ...], needed: bool) -> Iterator[str]:
     if headlines:
         yield from headlines
     elif not sys.stdin.isatty():
-        stream = click.get_text_stream("stdin", encoding="utf-8", errors="replace")
-        yield from (line.rstrip("\r\n") for line in stream if line.strip())
+        yield from (line.rstrip("\r\n") for line in sys.stdin if line.strip())
     elif needed:
         raise UserError("which headline? Give one in quotes, or lines on standard input")

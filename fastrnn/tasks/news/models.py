@@ -54,7 +54,7 @@ class Classifier(nn.Module):
         else:
             padded, lengths = pad_packed_sequence(states)
             pooled = padded.sum(0) / lengths.to(padded).unsqueeze(1)
-        logits = self.output(F.dropout(pooled, self.dropout, self.training))
+        logits: Tensor = self.output(F.dropout(pooled, self.dropout, self.training))
         return logits if self.wide is None else logits + self.wide(bag)
 
 

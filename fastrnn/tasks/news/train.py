@@ -70,9 +70,9 @@ def train(run: Run, split: dict[str, list[Headline]], compare: bool = True) -> d
     metrics[bag[0].name] = report.fitted(*bag, share=0.0)
 
     shared = metrics["titles_also_in_train"]["test"]
-    print(f"{len(parts['test'])} test headlines ({shared} of their titles stand in the training file as well):")
+    print(f"{len(parts['test'].labels)} test headlines ({shared} of their titles stand in the training file as well):")
     added = " and linear part" * options["wide"]
-    print(f"  recurrent net{added}   {_shown(quality)}  (best epoch {done.best_epoch}, {done.seconds:.1f} s of training, "
+    print(f"  recurrent net{added}   {_shown(quality)}  (epoch {done.best_epoch}, {done.seconds:.1f} s of training, "
           f"{done.units / done.seconds / 1000:.1f}k headlines/s)")  # fmt: skip
     print(f"  bag of words and pairs, linear   {_shown(bag[3])}  ({bag[2].seconds:.1f} s)", flush=True)
     title = f"{options['cell']} {options['hidden']}: accuracy {quality['accuracy']:.3f}"

@@ -70,7 +70,7 @@ def gradient(out: Path, kind: str, lang: str, hidden: int, steps: int, seeds: in
 @click.option("--updates", type=click.IntRange(1), default=400, help="Steps of training a net.")
 @click.option("--seeds", type=click.IntRange(1), default=3, help="Nets of each kind.")
 @_drawing
-def memory(out: Path, kind: str, lang: str, **sizes: int) -> None:
+def memory(out: Path, kind: str, lang: str, **sizes: Any) -> None:
     """How long a bit is remembered: recall against distance, of nets trained on the spot (a minute)."""
     words, of = Words(lang), memory_.Experiment(**sizes)
     with fonts_for(words.all()):

@@ -48,7 +48,7 @@ def _one(cell: str, setting: str | float, hidden: int, steps: int, seed: int) ->
     layer = recurrent("reference", cell, 16, hidden, dtype=torch.float64)
     if isinstance(setting, float):
         if cell == "rnn":
-            nn.init.orthogonal_(layer.weight_hh_l0, gain=setting)
+            nn.init.orthogonal_(layer.get_parameter("weight_hh_l0"), gain=setting)
         else:
             open_gate(layer, setting)
     x = INPUTS * torch.randn(steps + 1, 16, 16, dtype=torch.float64)
@@ -66,7 +66,7 @@ def draw(measured: dict[str, dict[str, list[float]]], words: Words, hidden: int,
     axes = figure.subplots(3, 3, height_ratios=(1, 1, 2.3), sharey="row")
     for column, (cell, settings) in enumerate(measured.items()):
         axes[0, column].set_title(f"{NAMES[cell]}\n", fontsize=14, color=COLOURS[cell])
-        for row, setting in enumerate((list(settings)[0], list(settings)[-1])):
+        for row, setting in enumerate((next(iter(settings)), list(settings)[-1])):
             _unrolled(axes[row, column], cell, settings[setting], _label(cell, setting, words), words)
         _curves(axes[2, column], cell, settings, words)
     axes[2, 0].set_ylabel(words("gradient.y"))

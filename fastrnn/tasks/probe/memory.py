@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import mean
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
@@ -130,7 +131,7 @@ def draw(results: Results, words: Words, of: Experiment) -> Figure:
 
 
 def _panel(
-    ax: Axes, nets: dict[str, list[list[float]]], x: range | tuple[int, ...], words: Words, **style: str
+    ax: Axes, nets: dict[str, list[list[float]]], x: range | tuple[int, ...], words: Words, **style: Any
 ) -> None:
     for net, rows in nets.items():
         cell, opened = net.removesuffix(" open"), net.endswith(" open")

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from fastrnn.tasks.batches import buckets, pack, rows
-from fastrnn.tasks.layers import recurrent
 from fastrnn.tasks.errors import UserError
+from fastrnn.tasks.layers import recurrent
 from fastrnn.tasks.names import predict
 from fastrnn.tasks.names.data import EDGE, Alphabet, Encoded
 from fastrnn.tasks.names.models import Classifier, Generator

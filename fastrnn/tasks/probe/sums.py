@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -31,9 +32,7 @@ class Sum:
 
 def measure(reader: Reader) -> Sum:
     """The decomposition of `Step.state` over the reader's text, in float64."""
-    layer = type(reader.layer)(reader.layer.input_size, reader.layer.hidden_size, reader.layer.num_layers,
-                               bidirectional=reader.layer.bidirectional, dtype=torch.float64)  # fmt: skip
-    layer.load_state_dict(reader.layer.state_dict())
+    layer = deepcopy(reader.layer).double()
     with torch.no_grad():
         steps = walk(layer, reader.x.double(), reader.number)
     terms = contributions(steps)[:, :, 0]  # (k, t, H)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +49,7 @@ def walk(layer: nn.RNNBase, x: Tensor, number: int = 0) -> list[Step]:
 
 
 def _direction(layer: nn.RNNBase, x: Tensor, suffix: str) -> list[Step]:
-    weights = [getattr(layer, f"{name}{suffix}") for name in ("weight_ih", "weight_hh")]
+    weights: list[Any] = [getattr(layer, f"{name}{suffix}") for name in ("weight_ih", "weight_hh")]
     if layer.bias:
         weights += [getattr(layer, f"{name}{suffix}") for name in ("bias_ih", "bias_hh")]
     h = state = x.new_zeros(x.shape[1], layer.hidden_size)
@@ -61,8 +62,8 @@ def _direction(layer: nn.RNNBase, x: Tensor, suffix: str) -> list[Step]:
             r, z, n = reference.gru_gates(x_t, h, *weights)
             keep, add, gates = z, (1 - z) * n, {"r": r, "z": z, "n": n}
         else:
-            act = layer.mode.removeprefix("RNN_").lower()
-            add = reference.elman_step(x_t, h, *weights, nonlinearity=act)
+            act: dict[str, Any] = {"nonlinearity": layer.mode.removeprefix("RNN_").lower()}
+            add = reference.elman_step(x_t, h, *weights, **act)
             keep, gates = torch.zeros_like(add), {}
         state = keep * state + add
         h = o * torch.tanh(state) if layer.mode == "LSTM" else state
@@ -88,5 +89,5 @@ def open_gate(layer: nn.RNNBase, bias: float) -> None:
     """Set the bias of the gate that keeps the state, z of a GRU or f of an LSTM: sigmoid(3) keeps .95 of it."""
     hidden = layer.hidden_size
     with torch.no_grad():
-        layer.bias_hh_l0[hidden : 2 * hidden] = 0.0  # z of r, z, n, and f of i, f, g, o
-        layer.bias_ih_l0[hidden : 2 * hidden] = bias
+        layer.get_parameter("bias_hh_l0")[hidden : 2 * hidden] = 0.0  # z of r, z, n, and f of i, f, g, o
+        layer.get_parameter("bias_ih_l0")[hidden : 2 * hidden] = bias

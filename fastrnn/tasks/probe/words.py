@@ -59,8 +59,8 @@ _TEXT = {
     "memory.note": (
         "One bit of a random sequence is marked; the last state must tell it. <hidden> units, <updates> updates of "
         "<batch> sequences, AdamW <lr>. Thick: mean over <seeds> seeds; thin: each seed.",
-        "ランダムなビット列の 1 つに印をつけ、最後の状態から答える。<hidden> ユニット、<batch> 列 × <updates> 回の更新、"
-        "AdamW <lr>。太線：乱数種 <seeds> 個の平均、細線：それぞれ。",
+        "ランダムなビット列の 1 つに印をつけ、最後の状態から答える。<hidden> ユニット、<batch> 列 × <updates> 回の"
+        "更新、AdamW <lr>。太線：乱数種 <seeds> 個の平均、細線：それぞれ。",
     ),
     "gates.title": ("What the gates do while the net reads", "文を読むあいだのゲートと状態"),
     "gates.i": ("input gate", "入力ゲート"),
@@ -93,8 +93,8 @@ _TEXT = {
     "sum.note": (
         "Above: |what step k added and is left at t|, summed over the units, by column in shares. Below: the unit that "
         "carries most from earlier steps. Sum against state: largest error <error>.",
-        "上：ステップ k で加え、t に残っている量（絶対値のユニット和、列ごとの割合）。下：過去から最も多く持ち越すユニット。"
-        "和と状態の差は最大 <error>。",
+        "上：ステップ k で加え、t に残っている量（絶対値のユニット和、列ごとの割合）。"
+        "下：過去から最も多く持ち越すユニット。和と状態の差は最大 <error>。",
     ),
 }
 

@@ -1,3 +1,4 @@
+# ruff: noqa: SIM905   lists of words are easier to read and to write as one string
 """Writes the built-in headlines, train.txt, valid.txt and test.txt beside this file.
 
     python fastrnn/tasks/data/news/make.py
