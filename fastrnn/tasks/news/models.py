@@ -55,7 +55,10 @@ class Classifier(nn.Module):
             padded, lengths = pad_packed_sequence(states)
             pooled = padded.sum(0) / lengths.to(padded).unsqueeze(1)
         logits: Tensor = self.output(F.dropout(pooled, self.dropout, self.training))
-        return logits if self.wide is None else logits + self.wide(bag)
+        if self.wide is None or bag is None:
+            return logits
+        features, offsets, weights = bag
+        return logits + self.wide((features, offsets, F.dropout(weights, self.dropout, self.training)))
 
 
 class Bag(nn.Module):

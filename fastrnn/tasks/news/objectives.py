@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -35,14 +35,22 @@ class Features:
     labels: Tensor
 
     @classmethod
-    def of(cls, headlines: Sequence[Headline], characters: bool) -> Features:
-        """Words and pairs of neighbours, and with `characters` the pieces of words too."""
+    def of(cls, headlines: Sequence[Headline], characters: bool, known: Set[str] | None = None) -> Features:
+        """Words and pairs of neighbours, and with `characters` the pieces of words too; of them those `known`."""
         rows = [_features(headline.title, characters) for headline in headlines]
+        if known is not None:
+            rows = [{name: weight for name, weight in row.items() if name in known} for row in rows]
         places = [torch.tensor([crc32(name.encode()) % PLACES for name in row], dtype=torch.long) for row in rows]
         weights = [torch.tensor(list(row.values()), dtype=torch.float32) for row in rows]
         order = list(CATEGORIES)
         labels = torch.tensor([order.index(headline.category) for headline in headlines])
         return cls(places, weights, torch.tensor([len(row) for row in rows]), labels)
+
+    @staticmethod
+    def repeated(headlines: Sequence[Headline]) -> set[str]:
+        """The words and pairs that two headlines or more have."""
+        counts = Counter(name for headline in headlines for name in _features(headline.title, characters=False))
+        return {name for name, count in counts.items() if count > 1}
 
     def pick(self, index: Tensor, device: Any = "cpu") -> BagInput:
         """Those of the headlines in `index`, one after another, as `Bag` reads them."""

@@ -90,7 +90,8 @@ def train(run: Run, split: dict[str, list[Headline]], compare: bool = True) -> d
 def _bag(run: Run, split: dict[str, list[Headline]]) -> tuple[BagTask, Recipe, Any, dict[str, float]]:
     """The linear model, trained, with its recipe, what training came to, and its scores on the test part."""
     options = run.config["options"]
-    parts = {part: Features.of(split[part], characters=False) for part in PARTS}
+    known = Features.repeated(split["train"])
+    parts = {part: Features.of(split[part], characters=False, known=known) for part in PARTS}
     task = BagTask(Bag(PLACES, len(CATEGORIES)).to(options["device"]), parts, {**options, "batch_size": 64})
     done = fit(task, BAG, run)
     return task, BAG, done, task.scores(parts["test"])
