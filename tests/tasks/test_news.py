@@ -27,7 +27,7 @@ from fastrnn.tasks.news.train import build
 
 SHAPE = {"cell": "gru", "embedding": 6, "hidden": 5, "layers": 1, "bidirectional": True, "pool": "max", "dropout": 0.0,
          "wide": False, "seed": 0, "backend": "fastrnn", "batch_size": 3, "device": "cpu"}  # fmt: skip
-TITLES = ["Oil, oil and 'OIL' up", "up the U.S. bank", "Bank's \"rate", "rate up", "oil 3"]
+TITLES = ["Oil, oil and 'OIL' up", "up the EU bank", "Bank's \"rate", "rate up", "oil 3"]
 
 
 @pytest.fixture
@@ -109,13 +109,8 @@ def test_the_built_in_headlines():
     assert (BUILTIN / "make.py").is_file()
 
 
-def test_the_real_headlines():
-    from test_names_data import Path  # noqa: F401
-
-    folder = BUILTIN.parents[4] / "shared" / "data" / "news"
-    if not folder.is_dir():
-        pytest.skip(f"no news data at {folder}")
-    split = read_split(str(folder))
+def test_the_real_headlines(real_data):
+    split = read_split(str(real_data("news")))
     assert [len(part) for part in split.values()] == [8878, 1109, 1109]
     assert overlap(split)["test"] == 37
     assert any(headline.title.startswith('"') for headline in split["train"]), "stray quotes are read as they are"
