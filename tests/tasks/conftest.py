@@ -114,4 +114,3 @@ def real_data():
 @pytest.fixture
 def real_names(real_data):
     return real_data("names")
-

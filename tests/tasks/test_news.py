@@ -50,7 +50,7 @@ def train(invoke, monkeypatch):
 
 
 def test_words_are_runs_of_letters_in_lower_case():
-    assert words_of("It's 5% of \"U.S.\" GDP, café") == ["it", "s", "of", "u", "s", "gdp", "caf"]
+    assert words_of('It\'s 5% of "U.S." GDP, café') == ["it", "s", "of", "u", "s", "gdp", "caf"]
 
 
 def test_numbers_are_ranks_and_words_seen_once_are_other():
@@ -133,7 +133,7 @@ def test_an_untrained_net_predicts(invoke):
     assert result.stdout == invoke("news", "predict", "--untrained", "Stocks fall", "Flu returns").stdout
 
 
-@pytest.mark.parametrize("options", [(), ("--wide",), ("--cell", "rnn", "--one-way", "--pool", "last")], ids=str)
+@pytest.mark.parametrize("options", [(), ("--wide",), ("--cell", "rnn", "--pool", "mean")], ids=str)
 def test_a_net_learns_and_is_used(train, invoke, news, tmp_path, options):
     result = train(tmp_path / "run", *options, data=news, epochs=12, lr=0.03, dropout=0.1)
     assert result.exit_code == 0, result.output
@@ -149,7 +149,9 @@ def test_a_net_learns_and_is_used(train, invoke, news, tmp_path, options):
 def test_one_headline_a_step_by_plain_sgd(train, news, tmp_path):
     assert train(tmp_path / "run", data=news, epochs=2, optimizer="sgd", batch_size=1).exit_code == 0
     report = json.loads((tmp_path / "run" / "metrics.json").read_text("utf-8"))["classifier"]
-    assert report["optimizer"].startswith("SGD, fused, lr 0.1") and report["epochs"][1]["loss"] < 1.37, "four kinds: 1.39 at the start"
+    assert report["optimizer"].startswith("SGD, fused, lr 0.1") and report["epochs"][1]["loss"] < 1.37, (
+        "four kinds: 1.39 at the start"
+    )
 
 
 def test_the_backends_agree_for_fifty_steps(news):
