@@ -176,3 +176,21 @@ def test_mistakes(refused, tmp_path):
     (tmp_path / "file").write_text("")
     assert "cannot make the folder" in refused("probe", "gradient", "--out", tmp_path / "file" / "x", "--steps", 8)
     assert "the sentence is empty" in refused("probe", "sum", "--out", tmp_path, "")
+
+
+def test_runs_of_news_and_lm_are_looked_into(invoke, refused, tmp_path):
+    from small_news import TRAIN, write_news
+
+    news = write_news(tmp_path / "news")
+    made = invoke("news", "train", "--data", news, "--out", tmp_path / "n", *TRAIN, "--epochs", 1)
+    assert made.exit_code == 0, made.output
+    (tmp_path / "text.txt").write_text("a cat sat\na dog ran\n" * 30, "utf-8")
+    made = invoke("lm", "train", "--train", tmp_path / "text.txt", "--valid", tmp_path / "text.txt", "--level", "char",
+                  "--hidden", 8, "--epochs", 1, "--threads", 1, "--no-compare", "--out", tmp_path / "l")  # fmt: skip
+    assert made.exit_code == 0, made.output
+    for run, symbols in (("n", ["bank", "of", "profit"]), ("l", ["^", *"Bank of profit"])):
+        result = invoke("probe", "sum", "--run", tmp_path / run, "--out", tmp_path, "Bank of profit")
+        assert result.exit_code == 0, result.output
+        (numbers,) = [n for n in json.loads((tmp_path / "sum.json").read_text()).values() if "symbols" in n]
+        assert numbers["symbols"] == symbols and numbers["largest_error"] < 1e-13
+    assert "has no word" in refused("probe", "gates", "--run", tmp_path / "n", "--out", tmp_path, "12")

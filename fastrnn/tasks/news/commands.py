@@ -22,7 +22,7 @@ from fastrnn.tasks.options import Command, Seed, begin, note, stoppable, train_o
 from fastrnn.tasks.run import Run
 from fastrnn.tasks.text import located
 
-__all__ = ["news"]
+__all__ = ["load", "news"]
 
 DATA = click.option("--data", default="builtin", metavar="DIR|builtin", callback=lambda *args: located(args[-1]),
                     help="Folder of train.txt, valid.txt, test.txt: 8 columns, title 2nd, category 5th.")  # fmt: skip

@@ -90,7 +90,7 @@ def _reading(function: F) -> F:
         click.option("--layer", type=click.IntRange(1), default=1, help="Layer of RUN's net to look into."),
         click.option("--class", "klass", metavar="CLASS", help="Where RUN holds a generator of names: its class."),
         click.option("--run", type=RunPath, metavar="RUN",
-                     help="Look into this names or news run in place of three nets trained on the spot."),
+                     help="Look into this names, news or lm run in place of three nets trained on the spot."),
         click.argument("sentence", default=SENTENCE),
     ):  # fmt: skip
         function = option(function)

@@ -46,7 +46,7 @@ def measure(reader: Reader) -> dict[str, Tensor]:
 def draw(readers: list[Reader], words: Words) -> Figure:
     """A column a reader, a strip a gate: units by rows, characters by columns."""
     width = max(5.0, 0.16 * len(readers[0].symbols))
-    figure = Figure(figsize=(width * len(readers) + 0.8, 8.6), dpi=110, layout="constrained")
+    figure = Figure(figsize=(max(11.0, width * len(readers) + 0.8), 8.6), dpi=110, layout="constrained")
     figure.suptitle(words("gates.title"), fontsize=16)
     axes = figure.subplots(5, len(readers), squeeze=False)
     for column, reader in zip(axes.T, readers, strict=True):
@@ -58,7 +58,7 @@ def draw(readers: list[Reader], words: Words) -> Figure:
             else:
                 _strip(figure, ax, letter, values[letter], words)
         column[-1].set_xticks(range(len(reader.symbols)), [symbol.replace(" ", "␣") for symbol in reader.symbols],
-                              fontsize=9)  # fmt: skip
+                              fontsize=9, rotation=reader.rotation)  # fmt: skip
         column[-1].tick_params(axis="x", length=0)
         empty = column[1] if reader.cell == "rnn" else column[2] if reader.cell == "gru" else None
         if empty is not None:

@@ -16,10 +16,14 @@ from tqdm import tqdm
 from fastrnn.tasks.batches import buckets, pack, rows
 from fastrnn.tasks.errors import UserError
 from fastrnn.tasks.layers import recurrent
+from fastrnn.tasks.lm.corpus import END, UNKNOWN, Dictionary
+from fastrnn.tasks.lm.predict import load as load_lm
+from fastrnn.tasks.lm.sources import cut
 from fastrnn.tasks.names import predict
 from fastrnn.tasks.names.data import EDGE, Alphabet, Encoded
 from fastrnn.tasks.names.models import Classifier, Generator
-from fastrnn.tasks.news.data import read_split
+from fastrnn.tasks.news.commands import load
+from fastrnn.tasks.news.data import read_split, words_of
 from fastrnn.tasks.recipes import AdamW
 from fastrnn.tasks.run import Run
 
@@ -38,6 +42,11 @@ class Reader:
     x: Tensor
     symbols: list[str]
     number: int = 0
+
+    @property
+    def rotation(self) -> int:
+        """Degrees by which the symbols are turned under a picture: words need it, characters do not."""
+        return 90 if max(map(len, self.symbols)) > 1 else 0
 
 
 class _Small(nn.Module):
@@ -87,10 +96,10 @@ def train_small(
 
 
 def from_run(path: Path, sentence: str, klass: str | None, layer: int) -> Reader:
-    """The net of a names or news run reading `sentence`; `layer` counts from 1.
+    """The net of a names, news or lm run reading `sentence`; `layer` counts from 1.
 
-    A names run's classifier is looked into, or, with `klass`, its generator of that class; a news run's net reads
-    words.
+    A names run's classifier is looked into, or, with `klass`, its generator of that class. A news run's net reads
+    words, an lm run's its tokens.
     """
     if not sentence:
         raise UserError("the sentence is empty")
@@ -121,4 +130,23 @@ def _names(run: Run, sentence: str, klass: str | None) -> tuple[Any, Tensor, lis
     return model, model.inputs(characters, torch.full_like(characters, classes.index(klass))), ["^", *sentence]
 
 
-_SOURCES: dict[str, Callable[[Run, str, str | None], tuple[Any, Tensor, list[str]]]] = {"names": _names}
+def _news(run: Run, sentence: str, klass: str | None) -> tuple[Any, Tensor, list[str]]:
+    model, dictionary = load(run)
+    words = words_of(sentence)
+    if not words:
+        raise UserError(f"{sentence!r:.60} has no word of the letters a to z")
+    return model, model.embedding(torch.tensor(dictionary.ids(words))), words
+
+
+def _lm(run: Run, sentence: str, klass: str | None) -> tuple[Any, Tensor, list[str]]:
+    tokens = cut(sentence, run.config["options"]["level"], run.config["language"])
+    dictionary, model = Dictionary(run.config["words"]), load_lm(run)
+    numbers = [dictionary.numbers.get(token, dictionary.numbers[UNKNOWN]) for token in tokens]
+    return model, model.embedding(torch.tensor([dictionary.numbers[END], *numbers])), ["^", *tokens]
+
+
+_SOURCES: dict[str, Callable[[Run, str, str | None], tuple[Any, Tensor, list[str]]]] = {
+    "names": _names,
+    "news": _news,
+    "lm": _lm,
+}

@@ -47,7 +47,7 @@ def measure(reader: Reader) -> Sum:
 
 def draw(readers: list[Reader], sums: list[Sum], words: Words) -> Figure:
     """A column a reader: who added what is left at each time, and one unit's last state term by term."""
-    figure = Figure(figsize=(6.2 * len(readers) + 0.6, 9.2), dpi=110, layout="constrained")
+    figure = Figure(figsize=(max(12.0, 6.2 * len(readers) + 0.6), 9.2), dpi=110, layout="constrained")
     figure.suptitle(words("sum.title"), fontsize=16)
     axes = figure.subplots(2, len(readers), squeeze=False, height_ratios=(2.1, 1))
     for (above, below), reader, found in zip(axes.T, readers, sums, strict=True):
@@ -59,7 +59,7 @@ def draw(readers: list[Reader], sums: list[Sum], words: Words) -> Figure:
         image = above.imshow(shares.tolist(), aspect="auto", cmap="viridis_r", interpolation="nearest",
                              norm=PowerNorm(0.5, 0, 1))  # fmt: skip
         above.set(xlabel=words("sum.x"), ylabel=words("sum.y"))
-        above.set_xticks(places, marks, fontsize=8)
+        above.set_xticks(places, marks, fontsize=8, rotation=reader.rotation)
         above.set_yticks(places, marks, fontsize=8)
         above.tick_params(length=0)
         if reader.cell == "rnn":
@@ -71,7 +71,7 @@ def draw(readers: list[Reader], sums: list[Sum], words: Words) -> Figure:
                    label=words("sum.running"))  # fmt: skip
         below.axhline(0, color="0.4", lw=0.8)
         below.set_title(words("sum.unit", unit=found.unit, value=f"{found.value:.3f}"), fontsize=10.5)
-        below.set_xticks(places, marks, fontsize=8)
+        below.set_xticks(places, marks, fontsize=8, rotation=reader.rotation)
         below.set_xlim(-0.6, len(marks) - 0.4)
         below.tick_params(axis="x", length=0)
         below.set_xlabel(words("sum.y"))
