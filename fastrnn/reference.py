@@ -24,7 +24,7 @@ from torch.nn.functional import linear  # linear(x, W, b) = x @ W^T + b, the aff
 
 from fastrnn import modules
 
-__all__ = ["GRU", "LSTM", "RNN", "elman_step", "gru_step", "lstm_step", "recurrent_layer"]
+__all__ = ["GRU", "LSTM", "RNN", "elman_step", "gru_gates", "gru_step", "lstm_gates", "lstm_step", "recurrent_layer"]
 
 
 def elman_step(
@@ -49,6 +49,18 @@ def elman_step(
     return torch.tanh(a) if nonlinearity == "tanh" else torch.relu(a)  # (E1)
 
 
+def gru_gates(
+    x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gates r_t, z_t and n_t, each (B, H), of `gru_step`: its equations 5, 6 and 8."""
+    x_r, x_z, x_n = linear(x, w_ih, b_ih).chunk(3, dim=-1)  # each (B, H)
+    h_r, h_z, h_n = linear(h, w_hh, b_hh).chunk(3, dim=-1)  # each (B, H)
+    r = torch.sigmoid(x_r + h_r)  # (5)
+    z = torch.sigmoid(x_z + h_z)  # (6)
+    n = torch.tanh(x_n + r * h_n)  # (8)
+    return r, z, n
+
+
 def gru_step(
     x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
 ) -> Tensor:
@@ -64,12 +76,21 @@ def gru_step(
 
     Shapes: x (B, I), h (B, H), returns h_t (B, H). Any floating dtype.
     """
-    x_r, x_z, x_n = linear(x, w_ih, b_ih).chunk(3, dim=-1)  # each (B, H)
-    h_r, h_z, h_n = linear(h, w_hh, b_hh).chunk(3, dim=-1)  # each (B, H)
-    r = torch.sigmoid(x_r + h_r)  # (5)
-    z = torch.sigmoid(x_z + h_z)  # (6)
-    n = torch.tanh(x_n + r * h_n)  # (8)
+    _, z, n = gru_gates(x, h, w_ih, w_hh, b_ih, b_hh)
     return (1 - z) * n + z * h  # (7)
+
+
+def lstm_gates(
+    x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gates i_t, f_t, g_t and o_t, each (B, H), of `lstm_step`: its equations 7, 8, 9a and 10."""
+    gates = linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh)  # (B, 4H)
+    a_i, a_f, a_g, a_o = gates.chunk(4, dim=-1)  # each (B, H)
+    i = torch.sigmoid(a_i)  # (7)
+    f = torch.sigmoid(a_f)  # (8)
+    g = torch.tanh(a_g)  # (9a)
+    o = torch.sigmoid(a_o)  # (10)
+    return i, f, g, o
 
 
 def lstm_step(
@@ -99,13 +120,8 @@ def lstm_step(
 
     Shapes: x (B, I), h (B, P), c (B, H), w_hr (P, H) or None; returns h_t (B, P), c_t (B, H).
     """
-    gates = linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh)  # (B, 4H)
-    a_i, a_f, a_g, a_o = gates.chunk(4, dim=-1)  # each (B, H)
-    i = torch.sigmoid(a_i)  # (7)
-    f = torch.sigmoid(a_f)  # (8)
-    g = torch.tanh(a_g)  # (9a)
+    i, f, g, o = lstm_gates(x, h, w_ih, w_hh, b_ih, b_hh)
     c = f * c + i * g  # (9b)
-    o = torch.sigmoid(a_o)  # (10)
     m = o * torch.tanh(c)  # (11)
     return (m if w_hr is None else linear(m, w_hr)), c  # (12)
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import click
 
 from fastrnn import info as info_
+from fastrnn.tasks.datasets.commands import data
 from fastrnn.tasks.lm.commands import lm
 from fastrnn.tasks.names.commands import names
+from fastrnn.tasks.news.commands import news
+from fastrnn.tasks.probe.commands import probe
 
 __all__ = ["cli"]
 
@@ -25,3 +28,6 @@ def info() -> None:
 
 cli.add_command(names)
 cli.add_command(lm)
+cli.add_command(news)
+cli.add_command(probe)
+cli.add_command(data)

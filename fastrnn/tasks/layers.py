@@ -23,7 +23,7 @@ CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 """Cell to class name: Hochreiter & Schmidhuber 1997, Cho et al. 2014, Elman 1990."""
 
 
-def recurrent(backend: str, cell: str, input_size: int, hidden_size: int, **options: Any) -> nn.Module:
+def recurrent(backend: str, cell: str, input_size: int, hidden_size: int, **options: Any) -> nn.RNNBase:
     """A recurrent layer, `options` being the other arguments of `torch.nn.LSTM`, `GRU` or `RNN`.
 
     Takes (T, B, input_size) or a PackedSequence and an optional state; returns what torch.nn's layer returns.

@@ -45,10 +45,7 @@ class Run:
     def create(cls, path: Path, task: str, config: dict[str, Any]) -> Run:
         """A new run in `path`, absent or empty so far, with `config` saved. Holds the folder's lock."""
         config = {"format": FORMAT, "task": task, "fastrnn": version(), **config}
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot make the folder {path}: {error.strerror}") from error
+        _make(path)
         run = cls(path, config, _lock(path))
         try:
             if (path / "config.json").exists():
@@ -71,13 +68,20 @@ class Run:
         return run
 
     @classmethod
+    def beside(cls, path: Path) -> Run:
+        """A folder for results that are no run, made where it is absent; what is in it may be written over."""
+        _make(path)
+        return cls(path, {})
+
+    @classmethod
     def follow(cls, path: Path, task: str) -> Run:
         """The run in `path` as seen by a process that helps another to train it: what it writes goes nowhere."""
         return cls(path, cls.open(path, task).config, writes=False)
 
     @classmethod
-    def open(cls, path: Path, task: str) -> Run:
-        """The run in `path`, to be read. Raises `UserError` if it is none, or of another task or format."""
+    def open(cls, path: Path, task: str | None) -> Run:
+        """The run in `path`, to be read; task None is any. Raises `UserError` if it is none, or of another task or
+        format."""
         file = path / "config.json"
         if not file.is_file():
             raise UserError(f"{path} is not a run: it has no config.json")
@@ -91,7 +95,7 @@ class Run:
                 f"{path} was written by fastrnn {written_by} in format {found[1]}; this is {version()}, "
                 f"which reads format {FORMAT}"
             )
-        if found[0] != task:
+        if task is not None and found[0] != task:
             raise UserError(f"{path} is a run of the task {found[0]}, not of {task}: use fastrnn {found[0]}")
         return cls(path, config)
 
@@ -150,6 +154,13 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {path}: {error.strerror}") from error
 
 
 def _lock(path: Path) -> int | None:

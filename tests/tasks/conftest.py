@@ -98,10 +98,19 @@ def refused(invoke):
 
 
 @pytest.fixture
-def real_names():
-    """The folder of the char-RNN tutorial's names, which the project does not ship."""
-    beside = Path(__file__).parents[3] / "shared" / "data"
-    place = Path(os.environ.get("FASTRNN_DATA", beside)) / "names"
-    if not place.is_dir():
-        pytest.skip(f"no names data: set FASTRNN_DATA to a folder that holds names/*.txt (looked for {place})")
-    return place
+def real_data():
+    """The folder of a task's real data, which the project does not ship."""
+
+    def folder(task):
+        beside = Path(__file__).parents[3] / "shared" / "data"
+        place = Path(os.environ.get("FASTRNN_DATA", beside)) / task
+        if not place.is_dir():
+            pytest.skip(f"no {task} data: set FASTRNN_DATA to a folder that holds {task}/*.txt (looked for {place})")
+        return place
+
+    return folder
+
+
+@pytest.fixture
+def real_names(real_data):
+    return real_data("names")

@@ -37,7 +37,7 @@ names.command_class = Command
 @click.option("--bidirectional", is_flag=True, help="The classifier reads the name from both ends.")
 @click.option("--embedding", type=click.IntRange(2), default=64, help="Size of a character's vector.")
 @click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.2, help="Before the output.")
-@train_options(epochs=10, batch_size=64, lr=5e-3, hidden=128)
+@train_options(epochs=10, batch_size=64, lr=3e-3, hidden=128)
 def train(out: Path, resume: bool, no_compare: bool, **options: Any) -> None:
     """Train a classifier and a generator of names on --data, into the folder RUN.
 

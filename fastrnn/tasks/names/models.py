@@ -61,7 +61,7 @@ class Generator(nn.Module):
 
     def forward(self, names: PackedSequence) -> Tensor:
         """Packed rows (rows, 2) of character and class to logits (rows, characters) of what follows."""
-        hidden, _ = self.rnn(rows(names, self._inputs(names.data[:, 0], names.data[:, 1])))
+        hidden, _ = self.rnn(rows(names, self.inputs(names.data[:, 0], names.data[:, 1])))
         return self.output(F.dropout(hidden.data, self.dropout, self.training))
 
     def step(self, character: int, klass: int, state: Any = None) -> tuple[Tensor, Any]:
@@ -70,8 +70,9 @@ class Generator(nn.Module):
         `state` is None before the first character.
         """
         now = torch.tensor([[character, klass]], device=self.output.weight.device)
-        hidden, state = self.rnn(self._inputs(now[:, :1], now[:, 1:]), state)  # a sequence of T=1, B=1
+        hidden, state = self.rnn(self.inputs(now[:, :1], now[:, 1:]), state)  # a sequence of T=1, B=1
         return self.output(hidden[0, 0]), state
 
-    def _inputs(self, characters: Tensor, classes: Tensor) -> Tensor:
+    def inputs(self, characters: Tensor, classes: Tensor) -> Tensor:
+        """What the recurrent layers read: the two embeddings beside each other."""
         return torch.cat([self.embedding(characters), self.class_embedding(classes)], -1)

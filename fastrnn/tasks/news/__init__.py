@@ -1,0 +1,1 @@
+"""Headlines and their kinds: business, technology, entertainment, health (exercises 80 to 83)."""

@@ -1,0 +1,1 @@
+"""What the slides claim of Elman, GRU and LSTM, measured and drawn side by side."""
