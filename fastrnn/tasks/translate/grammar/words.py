@@ -62,23 +62,25 @@ OTHERS = [Person(*entry) for entry in _entries("""
     トム|Tom|3|||he メアリー|Mary|3|||she 健|Ken|3|||he 花子|Hanako|3|||she 田中さん|Mr._Tanaka|3|||he
     山田さん|Ms._Yamada|3|||she 父|my_father|3|||he 母|my_mother|3|||she 兄|my_older_brother|3|||he
     姉|my_older_sister|3|||she 弟|my_younger_brother|3|||he 妹|my_younger_sister|3|||she 祖母|my_grandmother|3|||she
-    祖父|my_grandfather|3|||he 先生|the_teacher 医者|the_doctor 学生たち|the_students|p|||they 子供たち|the_children|p|||they
-    友達|my_friend おじ|my_uncle|3|||he おば|my_aunt|3|||she 隣の人|my_neighbor あの人|that_person この子|this_child
-    女の子|the_girl|3|||she 男の子|the_boy|3|||he
+    祖父|my_grandfather|3|||he 先生|the_teacher 医者|the_doctor 学生たち|the_students|p|||they
+    子供たち|the_children|p|||they 友達|my_friend おじ|my_uncle|3|||he おば|my_aunt|3|||she 隣の人|my_neighbor
+    あの人|that_person この子|this_child 女の子|the_girl|3|||she 男の子|the_boy|3|||he
 """)]  # fmt: skip
 
 _THINGS = {
-    "food": """パン|bread||m りんご|apple|個 魚|fish|匹 肉|meat||m 卵|egg|個 ご飯|rice||m みかん|orange|個 ケーキ|cake|個
-        サンドイッチ|sandwich|個 スープ|soup||m""",
+    "food": """パン|bread||m りんご|apple|個 魚|fish|匹 肉|meat||m 卵|egg|個 ご飯|rice||m みかん|orange|個
+        ケーキ|cake|個 サンドイッチ|sandwich|個 スープ|soup||m""",
     "raw": "魚|fish|匹 肉|meat||m 卵|egg|個 野菜|vegetable",
-    "dish": "ケーキ|cake|個 サンドイッチ|sandwich|個 スープ|soup||m パン|bread||m おにぎり|rice_ball|個 サラダ|salad||m",
+    "dish": """ケーキ|cake|個 サンドイッチ|sandwich|個 スープ|soup||m パン|bread||m おにぎり|rice_ball|個
+        サラダ|salad||m""",
     "drink": "水|water||m お茶|tea||m コーヒー|coffee||m 牛乳|milk||m ジュース|juice||m ワイン|wine||m",
     "text": "本|book|冊 手紙|letter|通 雑誌|magazine|冊 新聞|newspaper|部 小説|novel|冊 日記|diary|冊 詩|poem",
     "writing": "本|book|冊 手紙|letter|通 小説|novel|冊 日記|diary|冊 詩|poem 記事|article",
     "show": "映画|movie|本 試合|game テレビ|television||m 劇|play",
     "picture": "写真|picture|枚 絵|painting|枚 地図|map|枚",
-    "ware": """傘|umbrella|本 帽子|hat かばん|bag 鉛筆|pencil|本 切符|ticket|枚 皿|plate|枚 自転車|bicycle|台 車|car|台 時計|clock
-        椅子|chair|脚 箱|box|箱 花|flower|本 カメラ|camera|台 辞書|dictionary|冊 地図|map|枚 ナイフ|knife|本 シャツ|shirt|枚""",
+    "ware": """傘|umbrella|本 帽子|hat かばん|bag 鉛筆|pencil|本 切符|ticket|枚 皿|plate|枚 自転車|bicycle|台
+        車|car|台 時計|clock 椅子|chair|脚 箱|box|箱 花|flower|本 カメラ|camera|台 辞書|dictionary|冊 地図|map|枚
+        ナイフ|knife|本 シャツ|shirt|枚""",
     "washed": "皿|plate|枚 シャツ|shirt|枚 車|car|台 自転車|bicycle|台 帽子|hat",
     "door": "ドア|door 窓|window 箱|box|箱 かばん|bag",
     "room": "部屋|room 台所|kitchen 教室|classroom 家|house",
@@ -102,7 +104,8 @@ _PLACES = {
     "water": "海|the_sea|in 川|the_river|in プール|the_pool|in",
     "work": "病院|the_hospital 会社|the_office 大学|the_university 店|the_store 東京|Tokyo|in 工場|the_factory",
     "goal": """図書館|the_library 学校|school 駅|the_station 公園|the_park 病院|the_hospital 海|the_beach 東京|Tokyo
-        京都|Kyoto 山|the_mountains 会社|the_office レストラン|the_restaurant アメリカ|America 大阪|Osaka 店|the_store""",
+        京都|Kyoto 山|the_mountains 会社|the_office レストラン|the_restaurant アメリカ|America 大阪|Osaka
+        店|the_store""",
     "live": "東京|Tokyo|in 京都|Kyoto|in 田舎|the_country|in 大阪|Osaka|in この町|this_town|in アメリカ|America|in",
 }  # fmt: skip
 PLACES = {kind: [Place(*entry) for entry in _entries(text)] for kind, text in _PLACES.items()}
@@ -115,11 +118,11 @@ _FRAMES = """
     見つける|1|find|found|found|ware|out 開ける|1|open|||door| 閉める|1|close|||door| 掃除する|0|clean|||room|
     歌う|5|sing|sang|sung|song|out 聞く|5|listen_to|||sound|quiet 習う|5|learn|||subject|quiet
     勉強する|0|study|||subject|quiet 教える|1|teach|taught|taught|subject|work 飼う|5|keep|kept|kept|animal|
-    料理する|0|cook|||raw|meal 運ぶ|5|carry|||ware| 忘れる|1|forget|forgot|forgotten|ware| 泳ぐ|5|swim|swam|swum||water
-    走る|5|run|ran|run||out 歩く|5|walk|||| 散歩する|0|take_a_walk|took|taken||out 働く|5|work||||work 遊ぶ|5|play||||out
-    休む|5|rest||||quiet 寝る|1|sleep|slept|slept||quiet 待つ|5|wait||||shop 笑う|5|laugh|||| 泣く|5|cry||||
-    起きる|1|get_up|got|gotten|| 話す|5|talk||||meal 踊る|5|dance||||out 座る|5|sit_down|sat|sat|| 急ぐ|5|hurry||||
-    弾く|5|play|||instrument|quiet
+    料理する|0|cook|||raw|meal 運ぶ|5|carry|||ware| 忘れる|1|forget|forgot|forgotten|ware|
+    泳ぐ|5|swim|swam|swum||water 走る|5|run|ran|run||out 歩く|5|walk|||| 散歩する|0|take_a_walk|took|taken||out
+    働く|5|work||||work 遊ぶ|5|play||||out 休む|5|rest||||quiet 寝る|1|sleep|slept|slept||quiet
+    待つ|5|wait||||shop 笑う|5|laugh|||| 泣く|5|cry|||| 起きる|1|get_up|got|gotten|| 話す|5|talk||||meal
+    踊る|5|dance||||out 座る|5|sit_down|sat|sat|| 急ぐ|5|hurry|||| 弾く|5|play|||instrument|quiet
 """
 FRAMES = [
     Frame(Verb(ja, int(kind), en, past, participle), things, places)
@@ -129,8 +132,8 @@ FRAMES = [
 ]  # fmt: skip
 
 _ADJECTIVES = {
-    "ware": """高い|expensive 安い|cheap 新しい|new 古い|old 大きい|big 小さい|small 重い|heavy 軽い|light きれい|beautiful|na
-        便利|useful|na 珍しい|rare 丈夫|strong|na""",
+    "ware": """高い|expensive 安い|cheap 新しい|new 古い|old 大きい|big 小さい|small 重い|heavy 軽い|light
+        きれい|beautiful|na 便利|useful|na 珍しい|rare 丈夫|strong|na""",
     "food": "おいしい|delicious 甘い|sweet 辛い|spicy 熱い|hot 冷たい|cold まずい|bad",
     "drink": "おいしい|delicious 甘い|sweet 熱い|hot 冷たい|cold",
     "text": "面白い|interesting 難しい|difficult 短い|short 長い|long 有名|famous|na つまらない|boring",
@@ -140,8 +143,8 @@ _ADJECTIVES = {
     "picture": "きれい|beautiful|na 古い|old 有名|famous|na 珍しい|rare 小さい|small",
     "writing": "面白い|interesting 難しい|difficult 短い|short 長い|long",
     "dish": "おいしい|delicious 甘い|sweet 辛い|spicy 冷たい|cold",
-    "people": """親切|kind|na 若い|young 忙しい|busy 優しい|gentle 有名|famous|na 元気|healthy|na 背が高い|tall 正直|honest|na
-        強い|strong 賢い|smart 静か|quiet|na 幸せ|happy|na 病気|sick|na まじめ|serious|na""",
+    "people": """親切|kind|na 若い|young 忙しい|busy 優しい|gentle 有名|famous|na 元気|healthy|na 背が高い|tall
+        正直|honest|na 強い|strong 賢い|smart 静か|quiet|na 幸せ|happy|na 病気|sick|na まじめ|serious|na""",
     "state": "忙しい|busy 眠い|sleepy 病気|sick|na 悲しい|sad 若い|young 暇|free|na 幸せ|happy|na",
 }  # fmt: skip
 ADJECTIVES = {
@@ -150,8 +153,8 @@ ADJECTIVES = {
 """What an adjective can be said of: a kind of thing, people; `state` is what people may be for a while."""
 
 JOBS = [Noun(ja, en) for ja, en in _entries("""
-    先生|teacher 医者|doctor 学生|student 看護師|nurse 歌手|singer 弁護士|lawyer 作家|writer 画家|painter 警察官|police_officer
-    運転手|driver 料理人|cook 技師|engineer 農家|farmer
+    先生|teacher 医者|doctor 学生|student 看護師|nurse 歌手|singer 弁護士|lawyer 作家|writer 画家|painter
+    警察官|police_officer 運転手|driver 料理人|cook 技師|engineer 農家|farmer
 """)]  # fmt: skip
 
 _PAST, _NOW, _SOON = Tense(True), Tense(False), Tense(False, True)
@@ -160,12 +163,15 @@ TIMES = [
     昨日|yesterday|past おととい|the_day_before_yesterday|past 今朝|this_morning|past 昨夜|last_night|past
     先週|last_week|past 去年|last_year|past 三日前に|three_days_ago|past 先月|last_month|past 明日|tomorrow|soon
     あさって|the_day_after_tomorrow|soon 来週|next_week|soon 今夜|tonight|soon 来年|next_year|soon
-    今度の日曜日に|next_Sunday|soon 毎日|every_day|now 毎朝|every_morning|now 毎週|every_week|now 月曜日に|on_Mondays|now
-    夏に|in_summer|now 朝早く|early_in_the_morning|now 夕食のあとで|after_dinner|now 土曜日に|on_Saturdays|now
+    今度の日曜日に|next_Sunday|soon 毎日|every_day|now 毎朝|every_morning|now 毎週|every_week|now
+    月曜日に|on_Mondays|now 夏に|in_summer|now 朝早く|early_in_the_morning|now 夕食のあとで|after_dinner|now
+    土曜日に|on_Saturdays|now
 """)
 ]  # fmt: skip
 
-TRANSPORT = _entries("バスで|by_bus 電車で|by_train 車で|by_car 自転車で|by_bicycle 飛行機で|by_plane 歩いて|on_foot")
+TRANSPORT = _entries("""
+    バスで|by_bus 電車で|by_train 車で|by_car 自転車で|by_bicycle 飛行機で|by_plane 歩いて|on_foot
+""")
 SKILLS = _entries("""
     泳ぐ|swimming 走る|running 歌う|singing 踊る|dancing 歩く|walking 料理する|cooking 本を読む|reading_books
     写真を撮る|taking_pictures 絵を描く|painting_pictures 山に登る|climbing_mountains 映画を見る|watching_movies
@@ -173,8 +179,8 @@ SKILLS = _entries("""
 """)  # fmt: skip
 POSITIONS = _entries("""
     机の上|on_the_desk 箱の中|in_the_box 椅子の下|under_the_chair 木の下|under_the_tree 家の前|in_front_of_the_house
-    ドアの後ろ|behind_the_door 部屋の中|in_the_room 駅の近く|near_the_station 門の前|in_front_of_the_gate 窓のそば|by_the_window
-    車の中|in_the_car 庭|in_the_garden
+    ドアの後ろ|behind_the_door 部屋の中|in_the_room 駅の近く|near_the_station 門の前|in_front_of_the_gate
+    窓のそば|by_the_window 車の中|in_the_car 庭|in_the_garden
 """)  # fmt: skip
 WEATHER = [
     (ja, Verb(verb, int(kind), en, past))
@@ -183,6 +189,6 @@ WEATHER = [
 """)
 ]
 NUMBERS = _entries("""
-    一|one 二|two 三|three 四|four 五|five 六|six 七|seven 八|eight 九|nine 十|ten 十一|eleven 十二|twelve 二十|twenty 三十|thirty
-    四十|forty 五十|fifty 百|a_hundred
+    一|one 二|two 三|three 四|four 五|five 六|six 七|seven 八|eight 九|nine 十|ten 十一|eleven 十二|twelve
+    二十|twenty 三十|thirty 四十|forty 五十|fifty 百|a_hundred
 """)  # fmt: skip
