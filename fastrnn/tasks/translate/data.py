@@ -22,8 +22,8 @@ _COURSE = re.compile(r"(i am|i'm|he is|he's|she is|she's|you are|you're|we are|w
 
 
 def normalise(sentence: str) -> str:
-    """NFKC, so that wide and narrow forms of a letter, a digit or a mark are one, with single spaces."""
-    return " ".join(unicodedata.normalize("NFKC", sentence.replace("’", "'")).split())
+    """NFC, so that が is one character however it was typed, with single spaces."""
+    return " ".join(unicodedata.normalize("NFC", sentence).split())
 
 
 def read_pairs(data: str) -> list[Pair]:
@@ -45,7 +45,7 @@ def read_pairs(data: str) -> list[Pair]:
 
 def course(pairs: list[Pair]) -> list[Pair]:
     """The course's subset: English sentences under ten words that start with I am, he is, they're, …"""
-    return [pair for pair in pairs if len(pair[0].split()) < 10 and _COURSE.match(pair[0].lower())]
+    return [pair for pair in pairs if len(pair[0].split()) < 10 and _COURSE.match(pair[0].lower().replace("’", "'"))]
 
 
 @dataclass(frozen=True)
