@@ -3,12 +3,72 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
+import matplotlib
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from torch import Tensor
 
-__all__ = ["confusion_plot", "curve_plot"]
+from fastrnn.tasks.errors import UserError
+
+__all__ = ["confusion_plot", "curve_plot", "fonts_for", "picture"]
+
+FONT_PACKAGES = ("matplotlib_fontja", "japanize_matplotlib")
+"""Python packages that bring a Japanese font in their folder `fonts`; it is used without importing them."""
+
+
+def fonts_for(text: str) -> Any:
+    """A context in which figures are made with fonts that are there and hold every character of `text`.
+
+    What the default font lacks is looked for among the installed fonts and in `FONT_PACKAGES`. Raises
+    `UserError`, naming the characters and what to install, where none has them: no plot is drawn in boxes.
+    """
+    default = font_manager.findfont("DejaVu Sans")
+    lacking = _lacking(text, default)
+    families = ["DejaVu Sans"]
+    if lacking:
+        for path in _font_files():
+            if not _lacking(lacking, path):
+                font_manager.fontManager.addfont(path)
+                families.append(font_manager.FontProperties(fname=path).get_name())
+                break
+        else:
+            raise UserError(
+                f"no font here has the characters {lacking[:12]}: pip install matplotlib-fontja, or install a "
+                "system font such as fonts-noto-cjk"
+            )
+    return matplotlib.rc_context({"font.family": families})
+
+
+def _lacking(text: str, path: str) -> str:
+    """The characters of `text`, each once, that the font file does not hold."""
+    try:
+        held = font_manager.get_font(path).get_charmap()
+    except (OSError, RuntimeError):  # a font file that is damaged, or that FreeType does not read
+        return text
+    return "".join(c for c in dict.fromkeys(text) if ord(c) not in held and not c.isspace())
+
+
+def _font_files() -> Iterable[str]:
+    """Font files: those of `FONT_PACKAGES`, then the system's, plain ones with Japanese names first."""
+    for package in FONT_PACKAGES:
+        spec = find_spec(package)
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            yield from sorted(str(file) for file in (Path(folder) / "fonts").glob("*.ttf"))
+    japanese = ("CJK JP", "IPA", "Takao", "Hiragino", "Yu Gothic", "Meiryo", "MS Gothic", "JP", "CJK")
+
+    def rank(font: font_manager.FontEntry) -> tuple[int, bool, str]:
+        first = next((n for n, part in enumerate(japanese) if part in font.name), len(japanese))
+        plain = font.style == "normal" and str(font.weight) in ("400", "normal", "regular")
+        return first, not plain, font.fname
+
+    for font in sorted(font_manager.fontManager.ttflist, key=rank):
+        if font.name != "Last Resort High-Efficiency":  # it has a box for every character there is
+            yield font.fname
 
 
 def confusion_plot(confusion: Tensor, classes: Sequence[str], title: str) -> bytes:
@@ -29,7 +89,7 @@ def confusion_plot(confusion: Tensor, classes: Sequence[str], title: str) -> byt
                           color="white" if value > 0.5 else "black")  # fmt: skip
     axes.set(xlabel="predicted", ylabel="true (test names)", title=title)
     figure.colorbar(image, label="share of the row", fraction=0.046)
-    return _png(figure)
+    return picture(figure)
 
 
 def curve_plot(curves: dict[str, list[dict[str, float]]], title: str) -> bytes:
@@ -48,14 +108,16 @@ def curve_plot(curves: dict[str, list[dict[str, float]]], title: str) -> bytes:
             ax.set(xlabel="epoch", title=f"{model}: {key.replace('_', ' ')}")
             ax.xaxis.get_major_locator().set_params(integer=True)
             ax.grid(alpha=0.3)
-    return _png(figure)
+    return picture(figure)
 
 
 def _scores(history: list[dict[str, float]]) -> list[str]:
     return [key for key in history[0] if key not in ("epoch", "lr")]
 
 
-def _png(figure: Figure) -> bytes:
+def picture(figure: Figure, format: str = "png") -> bytes:
+    """The figure as PNG or SVG, the same bytes for the same figure."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    with matplotlib.rc_context({"svg.hashsalt": "fastrnn"}):
+        figure.savefig(buffer, format=format, metadata={"Date": None} if format == "svg" else None)
     return buffer.getvalue()
