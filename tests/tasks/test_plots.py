@@ -14,7 +14,8 @@ from fastrnn.tasks.errors import UserError
 @pytest.fixture
 def no_fonts(monkeypatch):
     monkeypatch.setattr(plots, "FONT_PACKAGES", ())
-    monkeypatch.setattr(plots.font_manager.fontManager, "ttflist", [])
+    manager = plots.font_manager.fontManager
+    monkeypatch.setattr(manager, "ttflist", [font for font in manager.ttflist if font.name.startswith("DejaVu")])
 
 
 def test_plain_text_takes_the_default_font(no_fonts):
