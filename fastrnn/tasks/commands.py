@@ -7,6 +7,7 @@ import click
 from fastrnn import info as info_
 from fastrnn.tasks.lm.commands import lm
 from fastrnn.tasks.names.commands import names
+from fastrnn.tasks.translate.commands import translate_group
 
 __all__ = ["cli"]
 
@@ -25,3 +26,4 @@ def info() -> None:
 
 cli.add_command(names)
 cli.add_command(lm)
+cli.add_command(translate_group)

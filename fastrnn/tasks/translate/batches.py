@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -28,7 +29,9 @@ class Sentences:
     def of(cls, sentences: Sequence[list[int]]) -> Sentences:
         lengths = torch.tensor([len(sentence) for sentence in sentences])
         padded = torch.full((len(sentences), int(lengths.max())), END)
-        padded[torch.arange(padded.shape[1]) < lengths.unsqueeze(1)] = torch.tensor(sum(sentences, []))
+        padded[torch.arange(padded.shape[1]) < lengths.unsqueeze(1)] = torch.tensor(
+            list(chain.from_iterable(sentences))
+        )
         return cls(padded, lengths)
 
 
@@ -63,7 +66,5 @@ class Encoded:
         before = torch.cat([torch.full((len(index), 1), START), padded[:, :-1]], 1)
         both = pack_padded_sequence(torch.stack([before, padded], 2), lengths, batch_first=True, enforce_sorted=False)
         data = both.data.to(device)
-        read = rows(both, data[:, 0].contiguous())
-        if device != "cpu":
-            read = read.to(device)
+        read = rows(both, data[:, 0].contiguous()).to(torch.device(device))
         return pack_sources(self.sources, index, device, backwards), Target.of(read), data[:, 1]

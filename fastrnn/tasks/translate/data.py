@@ -12,7 +12,17 @@ from fastrnn.tasks.errors import UserError
 from fastrnn.tasks.text import read_columns
 from fastrnn.tasks.translate.grammar import pairs as builtin_pairs
 
-__all__ = ["DIRECTIONS", "Example", "Split", "course", "examples", "load_split", "normalise", "read_pairs", "split_pairs"]
+__all__ = [
+    "DIRECTIONS",
+    "Example",
+    "Split",
+    "course",
+    "examples",
+    "load_split",
+    "normalise",
+    "read_pairs",
+    "split_pairs",
+]
 
 Pair = tuple[str, str]  # English, Japanese
 
@@ -72,7 +82,9 @@ def split_pairs(pairs: list[Pair]) -> Split:
     random.Random(0).shuffle(english)
     a, b = int(0.9 * len(english)), int(0.95 * len(english))
     if not 0 < a < b < len(english):
-        raise UserError(f"{len(english)} distinct English sentences: at least 20 are needed, to train, validate and test")
+        raise UserError(
+            f"{len(english)} distinct English sentences: at least 20 are needed, to train, validate and test"
+        )
     part = {sentence: (number >= a) + (number >= b) for number, sentence in enumerate(english)}
     parts = [[pair for pair in pairs if part[pair[0]] == which] for which in range(3)]
     held = {pair[1] for pair in parts[1] + parts[2]}

@@ -128,8 +128,8 @@ class Translator(nn.Module):
         behind = torch.arange(states.shape[1], device=states.device) >= lengths.to(states.device).unsqueeze(1)
         mask = states.new_zeros(behind.shape).masked_fill_(behind, -torch.inf).unsqueeze(1)
         ends = (state[0] if self.lstm else state)[-2:]  # where reading ended, ahead and back: (2, B, hidden)
-        parts = torch.tanh(self.bridge(torch.cat([ends[0], ends[1]], 1))).unsqueeze(0)
-        parts = [part.contiguous() for part in parts.chunk(2 + 2 * self.lstm, 2)]
+        started = torch.tanh(self.bridge(torch.cat([ends[0], ends[1]], 1))).unsqueeze(0)
+        parts = [part.contiguous() for part in started.chunk(2 + 2 * self.lstm, 2)]
         first, second = ((parts[0], parts[1]), (parts[2], parts[3])) if self.lstm else parts
         return Memory(states, self.keys(states), mask), (first, second)
 
