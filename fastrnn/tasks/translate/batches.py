@@ -64,7 +64,7 @@ class Encoded:
         padded, lengths = self.targets.padded[index], self.targets.lengths[index]
         padded = padded[:, : int(lengths.max())]
         before = torch.cat([torch.full((len(index), 1), START), padded[:, :-1]], 1)
-        both = pack_padded_sequence(torch.stack([before, padded], 2), lengths, batch_first=True, enforce_sorted=False)
-        data = both.data.to(device)
-        read = rows(both, data[:, 0].contiguous()).to(torch.device(device))
-        return pack_sources(self.sources, index, device, backwards), Target.of(read), data[:, 1]
+        columns = torch.stack([before, padded], 2).to(device)
+        both = pack_padded_sequence(columns, lengths, batch_first=True, enforce_sorted=False)
+        read = rows(both, both.data[:, 0].contiguous())
+        return pack_sources(self.sources, index, device, backwards), Target.of(read), both.data[:, 1]

@@ -19,7 +19,7 @@ from fastrnn.tasks.translate.objective import Languages, translate
 from fastrnn.tasks.translate.quality import quality
 from fastrnn.tasks.translate.train import build, describe
 from fastrnn.tasks.translate.train import train as train_run
-from fastrnn.tasks.translate.vocabulary import Vocabulary
+from fastrnn.tasks.translate.vocabulary import Side
 
 __all__ = ["translate_group"]
 
@@ -43,8 +43,10 @@ translate_group.command_class = Command
 @click.option("--attention", is_flag=True, help="The encoder reads both ways, and the decoder looks at all it read.")
 @click.option("--filter", "subset", type=click.Choice(["course"]),
               help="course: only sentences under ten words that start with I am, he is, …")  # fmt: skip
-@click.option("--tokens", type=click.Choice(["word", "char"]), default="word",
-              help="Japanese in words (needs fugashi and unidic-lite) or characters.")  # fmt: skip
+@click.option("--tokens", type=click.Choice(["word", "char", "piece"]), default="word",
+              help="Japanese in words (needs fugashi and unidic-lite) or characters, or both languages in pieces of "
+              "words (needs sentencepiece).")  # fmt: skip
+@click.option("--pieces", type=click.IntRange(100), default=4000, help="Pieces a language has, with --tokens piece.")
 @click.option("--embedding", type=click.IntRange(2), default=256, help="Size of a word's vector.")
 @click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.3)
 @click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), default=0.1)
@@ -140,7 +142,7 @@ def _lines() -> list[str]:
         raise UserError(f"standard input is not UTF-8 (byte 0x{error.object[error.start]:02x})") from error
 
 
-def _checked(text: str, side: Vocabulary) -> str:
+def _checked(text: str, side: Side) -> str:
     """`text` as the model reads it, with a note on what it has never seen."""
     sentence = normalise(text)
     tokens = side.tokens(sentence)

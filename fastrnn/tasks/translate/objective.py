@@ -18,7 +18,7 @@ from fastrnn.tasks.translate.data import Example, Split, examples
 from fastrnn.tasks.translate.decode import Hypothesis, beam_search
 from fastrnn.tasks.translate.models import Target, Translator
 from fastrnn.tasks.translate.quality import quality
-from fastrnn.tasks.translate.vocabulary import Vocabulary
+from fastrnn.tasks.translate.vocabulary import side_of
 
 __all__ = ["Languages", "TranslationTask", "translate"]
 
@@ -32,7 +32,7 @@ class Languages:
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.direction: str = config["options"]["direction"]
-        self.source, self.target = (Vocabulary(side["words"], side["tokens"]) for side in config["vocabularies"])
+        self.source, self.target = map(side_of, config["vocabularies"])
 
     @property
     def written(self) -> str:

@@ -18,7 +18,7 @@ from fastrnn.tasks.training import fit
 from fastrnn.tasks.translate.data import Split
 from fastrnn.tasks.translate.models import Translator
 from fastrnn.tasks.translate.objective import Languages, TranslationTask
-from fastrnn.tasks.translate.vocabulary import UNKNOWN, Vocabulary
+from fastrnn.tasks.translate.vocabulary import UNKNOWN, Pieces, Side, Vocabulary
 
 __all__ = ["build", "describe", "prepare", "train"]
 
@@ -28,13 +28,16 @@ LONGEST = 60
 
 def describe(split: Split, options: dict[str, Any]) -> dict[str, Any]:
     """What a configuration holds of its data: enough to use the model, and to notice changed data."""
-    japanese = "char" if options["tokens"] == "char" else resolve("ja")
-    sides = {"en": ("en", [english for english, _ in split.train]), "ja": (japanese, [pair[1] for pair in split.train])}
-    vocabularies = [Vocabulary.of(sides[name][1], sides[name][0]) for name in options["direction"].split("-")]
-    return {
-        "vocabularies": [{"tokens": side.language, "words": side.words} for side in vocabularies],
-        "fingerprint": split.fingerprint(),
-    }
+    sides: list[Side] = []
+    for name in options["direction"].split("-"):
+        sentences = [pair[name == "ja"] for pair in split.train]
+        if options["tokens"] == "piece":
+            # of kanji, those of one sentence are left out
+            sides.append(Pieces.of(sentences, options["pieces"], 0.9998 if name == "ja" else 1.0))
+        else:
+            japanese = "char" if options["tokens"] == "char" else resolve("ja")
+            sides.append(Vocabulary.of(sentences, japanese if name == "ja" else "en"))
+    return {"vocabularies": [side.config() for side in sides], "fingerprint": split.fingerprint()}
 
 
 def build(config: dict[str, Any], backend: str | None = None) -> Translator:
