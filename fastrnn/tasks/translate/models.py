@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from fastrnn.tasks.batches import rows
 from fastrnn.tasks.layers import recurrent
+from fastrnn.tasks.softmax import linear_cross_entropy
 
 __all__ = ["Memory", "Target", "Translator"]
 
@@ -99,7 +100,7 @@ class Translator(nn.Module):
 
     # ---- training: the whole target at once ----------------------------------------------------------------------
     def forward(self, source: PackedSequence, target: Target) -> Tensor:
-        """Features (rows, embedding) of each target step, for `score`; `source` is (rows,), longest first."""
+        """Features (rows, embedding) of each target step, for `score` and `loss`; `source` is (rows,), longest first."""
         memory, (first, second) = self.encode(source)
         packed = target.read
         packed, _ = self.decoder(rows(packed, self._drop(self.target_embedding(packed.data), *target.places)), first)
@@ -114,6 +115,10 @@ class Translator(nn.Module):
     def score(self, features: Tensor) -> Tensor:
         """Logits (rows, target) of the next word."""
         return F.linear(features, self.target_embedding.weight, self.bias)
+
+    def loss(self, features: Tensor, words: Tensor, label_smoothing: float = 0.0) -> Tensor:
+        """The mean cross-entropy of `words` (rows,) given features (rows, embedding)."""
+        return linear_cross_entropy(features, self.target_embedding.weight, self.bias, words, label_smoothing)
 
     def encode(self, source: PackedSequence) -> tuple[Memory | None, tuple[State, State]]:
         """The memory, with attention, and the decoder layers' first states."""

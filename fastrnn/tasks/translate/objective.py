@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn.tasks.batches import buckets, rows
@@ -95,8 +94,7 @@ class TranslationTask(Trainable):
         share = self.options["scheduled_sampling"] * self.epoch / max(1, self.options["epochs"] - 1)
         if share:
             target = self._sampled(source, target, share)
-        logits = self.model.score(self.model(source, target))
-        return F.cross_entropy(logits, words, label_smoothing=self.options["label_smoothing"])
+        return self.model.loss(self.model(source, target), words, self.options["label_smoothing"])
 
     def _tensors(self, part: str, index: Tensor) -> tuple[PackedSequence, Target, Tensor]:
         return self.parts[part].batch(index, self.device, backwards=not self.model.attention)
@@ -130,7 +128,7 @@ class TranslationTask(Trainable):
         encoded, nats = self.parts[part], 0.0
         for index in buckets(encoded.order, self.options["batch_size"]):
             source, target, words = self._tensors(part, index)
-            nats += F.cross_entropy(self.model.score(self.model(source, target)), words, reduction="sum").item()
+            nats += self.model.loss(self.model(source, target), words).item() * len(words)
         return nats / int(encoded.targets.lengths.sum())
 
     def scores(self, asked: Sequence[Example], width: int) -> dict[str, float]:
