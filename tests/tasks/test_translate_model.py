@@ -9,6 +9,7 @@ from torch.nn import functional as F
 pytest.importorskip("fastrnn.tasks", reason='needs pip install "fastrnn[tasks]"', exc_type=ImportError)
 
 from fastrnn.tasks.recipes import AdamW
+from fastrnn.tasks.softmax import linear_cross_entropy
 from fastrnn.tasks.translate.batches import Encoded, Sentences, pack_sources
 from fastrnn.tasks.translate.data import read_pairs, split_pairs
 from fastrnn.tasks.translate.decode import beam_search
@@ -237,3 +238,18 @@ def test_batches_hold_every_pair_once_and_depend_on_seed_and_epoch():
         lengths = one.parts["train"].sources.lengths[index]
         assert (lengths[:-1] >= lengths[1:]).all()
     assert torch.cat(task(seed=1).batches(0)).tolist() != epochs[0]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("elements", [1 << 23, 70])
+def test_the_chunked_softmax_smooths_labels_as_torch_does(monkeypatch, smoothing, elements):
+    monkeypatch.setattr("fastrnn.tasks.softmax.CHUNK_ELEMENTS", elements)
+    draw = torch.Generator().manual_seed(0)
+    shapes = (23, 5), (30, 5), (30,)
+    inputs = [torch.randn(shape, generator=draw).requires_grad_() for shape in shapes]
+    words = torch.randint(0, 30, (23,), generator=draw)
+    ours = linear_cross_entropy(*inputs, words, smoothing)
+    theirs = F.cross_entropy(F.linear(*inputs), words, label_smoothing=smoothing)
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+    for a, b in zip(torch.autograd.grad(ours, inputs), torch.autograd.grad(theirs, inputs), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
