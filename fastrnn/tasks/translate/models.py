@@ -100,7 +100,7 @@ class Translator(nn.Module):
 
     # ---- training: the whole target at once ----------------------------------------------------------------------
     def forward(self, source: PackedSequence, target: Target) -> Tensor:
-        """Features (rows, embedding) of each target step, for `score` and `loss`; `source` is (rows,), longest first."""
+        """Features (rows, embedding) of each target step, for `score` and `loss`; `source` (rows,), longest first."""
         memory, (first, second) = self.encode(source)
         packed = target.read
         packed, _ = self.decoder(rows(packed, self._drop(self.target_embedding(packed.data), *target.places)), first)

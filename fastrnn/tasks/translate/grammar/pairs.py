@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from fastrnn.tasks.translate.grammar.clauses import Draw
+from fastrnn.tasks.translate.grammar.joined import JOINED
 from fastrnn.tasks.translate.grammar.patterns import DOING
 from fastrnn.tasks.translate.grammar.states import BEING
 
@@ -22,7 +23,7 @@ def pairs(count: int = PAIRS, seed: int = 0) -> list[tuple[str, str]]:
     """
     draw = Draw(random.Random(seed))
     made: dict[tuple[str, str], None] = {}
-    patterns = DOING + BEING
+    patterns = DOING + BEING + JOINED
     while len(made) < count:
         plain, polite, english = draw.pick(patterns)(draw)
         registers = [text for text in (plain, polite) if text]

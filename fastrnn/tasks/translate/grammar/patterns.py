@@ -1,7 +1,7 @@
 """Kinds of sentences about what people do: each draws one, in plain and in polite Japanese and in English.
 
 A pattern returns (plain, polite, English); a register that is not said that way is empty. `states` holds the kinds
-about what things and people are.
+about what things and people are, `joined` those of two clauses.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastrnn.tasks.translate.grammar import words
-from fastrnn.tasks.translate.grammar.clauses import FUTURE, PAST, PRESENT, Action, Draw, capital, is_, says
+from fastrnn.tasks.translate.grammar.clauses import FUTURE, PAST, PRESENT, Action, Draw, capital, says
 from fastrnn.tasks.translate.grammar.forms import Tense, Verb, be, do
 from fastrnn.tasks.translate.grammar.words import Person
 
-__all__ = ["DOING", "Pattern", "Sentence", "both", "lasting", "topic", "when"]
+__all__ = ["DOING", "MOMENTS", "Pattern", "Sentence", "both", "lasting", "someone_else", "teiru", "topic", "when"]
 
 Sentence = tuple[str, str, str]
 Pattern = Callable[[Draw], Sentence]
 
-_MOMENTS = ("行く", "戻る", "起きる", "座る", "忘れる", "見つける", "開ける", "閉める", "飼う", "売る", "買う")
+MOMENTS = ("行く", "戻る", "起きる", "座る", "忘れる", "見つける", "開ける", "閉める", "飼う", "売る", "買う")
 """Verbs whose ている is a state that lasts, not an action that goes on."""
 
 _UNWILLED = ("忘れる", "見つける", "泣く")
@@ -48,14 +48,15 @@ def _tense(draw: Draw) -> Tense:
 
 def lasting(draw: Draw, things: bool | None = None) -> Action:
     """Something that goes on for a while."""
-    return draw.action(things, but=_MOMENTS)
+    return draw.action(things, but=MOMENTS)
 
 
-def _teiru(action: Action) -> Verb:
+def teiru(action: Action) -> Verb:
+    """Is doing, as a verb of its own."""
     return Verb(action.ja + action.verb.te + "いる", 1, action.verb.en)
 
 
-def _people(draw: Draw) -> Person:
+def someone_else(draw: Draw) -> Person:
     """Anyone but the speaker."""
     while True:
         who = draw.who()
@@ -73,7 +74,7 @@ def statement(draw: Draw) -> Sentence:
 
 
 def question(draw: Draw) -> Sentence:
-    who, action, tense = _people(draw), draw.action(), _tense(draw)
+    who, action, tense = someone_else(draw), draw.action(), _tense(draw)
     ja, en = when(draw, tense)
     said = "" if who.en == "you" and draw.chance(0.6) else f"{who.ja}は"
     asked = f"{capital(do(who.person, tense))} {who.en} {action.english('base')}{en}?"
@@ -81,7 +82,7 @@ def question(draw: Draw) -> Sentence:
 
 
 def what(draw: Draw) -> Sentence:
-    who, tense = _people(draw), draw.pick([PAST, PRESENT, FUTURE])
+    who, tense = someone_else(draw), draw.pick([PAST, PRESENT, FUTURE])
     frame = draw.frame(things=True)
     while frame.verb.ja in ("飼う", "閉める", "開ける", "弾く"):
         frame = draw.frame(things=True)
@@ -97,7 +98,7 @@ def what(draw: Draw) -> Sentence:
 
 def where_when_why(draw: Draw) -> Sentence:
     action = draw.action(place=0, but=("行く", "忘れる"))
-    who, tense = _people(draw), draw.pick([PAST, PRESENT, FUTURE])
+    who, tense = someone_else(draw), draw.pick([PAST, PRESENT, FUTURE])
     ja, en = draw.pick([("どこで", "Where"), ("いつ", "When"), ("どうして", "Why"), ("なぜ", "Why")])
     said = "" if who.en == "you" else f"{who.ja}は"
     asked = f"{en} {do(who.person, tense)} {who.en} {action.english('base')}?"
@@ -111,7 +112,7 @@ def who_did(draw: Draw) -> Sentence:
 
 
 def how_go(draw: Draw) -> Sentence:
-    who, tense, place = _people(draw), draw.pick([PAST, PRESENT, FUTURE]), draw.pick(words.PLACES["goal"])
+    who, tense, place = someone_else(draw), draw.pick([PAST, PRESENT, FUTURE]), draw.pick(words.PLACES["goal"])
     verb = Verb("行く", 5, "go")
     said = "" if who.en == "you" else f"{who.ja}は"
     asked = f"How {do(who.person, tense)} {who.en} go to {place.en}?"
@@ -122,7 +123,7 @@ def going_on(draw: Draw) -> Sentence:
     who, action, tense = draw.who(), lasting(draw), draw.pick([PRESENT, PRESENT, PAST])
     negative, now = draw.chance(0.2), "今" if tense == PRESENT and draw.chance(0.4) else ""
     said = topic(draw, who) + now
-    plain, polite = both(_teiru(action).form, tense, negative)
+    plain, polite = both(teiru(action).form, tense, negative)
     en = f"{who.en} {be(who.person, tense, negative)} {action.english('ing')}{' now' if now else ''}."
     return f"{said}{plain}。", f"{said}{polite}。", capital(en)
 
@@ -247,7 +248,7 @@ def already(draw: Draw) -> Sentence:
         plain, polite = both(action.do, PAST)
         return f"{said}{plain}。", f"{said}{polite}。", capital(f"{who.en} {have} already {action.english('done')}.")
     said = f"{topic(draw, who)}まだ"
-    plain, polite = both(_teiru(action).form, PRESENT, True)
+    plain, polite = both(teiru(action).form, PRESENT, True)
     return f"{said}{plain}。", f"{said}{polite}。", capital(f"{who.en} {have}n't {action.english('done')} yet.")
 
 
@@ -275,96 +276,8 @@ def getting(draw: Draw) -> Sentence:
     return f"{said}{plain}。", f"{said}{polite}。", capital(f"{who.en} got {thing.en} from {giver.object}{en}.")
 
 
-def one_then_other(draw: Draw) -> Sentence:
-    """And, before, after, while."""
-    who, tense = draw.who(), draw.pick([PAST, PAST, PRESENT])
-    first, then = draw.action(place=0.1), draw.action(place=0.1)
-    while then.verb == first.verb:
-        then = draw.action(place=0.1)
-    plain, polite = both(then.do, tense)
-    way = draw.pick(["and", "before", "after", "while"])
-    main = capital(says(who, then, tense))
-    if way == "and":
-        ja = f"{first.ja}{first.verb.te}、"
-        form = "ed" if tense.past else "third" if who.person == "3" else "base"
-        en = f"{capital(says(who, first, tense))} and {then.english(form)}."
-    elif way == "before":
-        ja, en = f"{first.ja}{first.verb.ja}前に", f"{main} before {first.english('ing')}."
-    elif way == "after":
-        ja, en = f"{first.ja}{first.verb.ta}あとで", f"{main} after {first.english('ing')}."
-    else:
-        while first.verb.ja in _MOMENTS or first.verb == then.verb:
-            first = draw.action(place=0)
-        ja, en = f"{first.ja}{first.verb.stem}ながら", f"{main} while {first.english('ing')}."
-    said = topic(draw, who) + ja
-    return f"{said}{plain}。", f"{said}{polite}。", en
-
-
-def _again(who: Person) -> Person:
-    """Who is mentioned a second time: he, she or they, or the noun once more where that would be a guess."""
-    return who._replace(en=who.again or who.en)
-
-
-def because(draw: Draw) -> Sentence:
-    who, action, link = draw.who(), draw.action(place=0.5), draw.pick(["ので", "から"])
-    negative = draw.chance(0.4)
-    if draw.chance(0.4):
-        ja, verb = draw.pick(words.WEATHER)
-        reason, en = f"{ja}{verb.ta}", f"it {verb.ed}"
-    else:
-        adjective = draw.pick(words.ADJECTIVES["state"])
-        reason, en = adjective.form(PAST), is_(_again(who), adjective, PAST)
-    plain, polite = both(action.do, PAST, negative)
-    said = f"{reason}{link}、{who.ja}は"
-    return f"{said}{plain}。", f"{said}{polite}。", f"{capital(says(who, action, PAST, negative))} because {en}."
-
-
-def at_the_time(draw: Draw) -> Sentence:
-    who, action = draw.who(), lasting(draw)
-    other = draw.other(who)
-    verb = draw.pick([Verb("来る", 0, "come", "came"), Verb("帰る", 5, "come home", "came"),
-                      Verb("電話をかける", 1, "call", "")])  # fmt: skip
-    plain, polite = both(_teiru(action).form, PAST)
-    said = f"{other.ja}が{verb.ta}とき、{who.ja}は"
-    en = f"{who.en} {be(who.person, PAST)} {action.english('ing')} when {other.en} {verb.ed}."
-    return f"{said}{plain}。", f"{said}{polite}。", capital(en)
-
-
-def if_(draw: Draw) -> Sentence:
-    who, action, negative = draw.who(), draw.action(), draw.chance(0.35)
-    again = who
-    if draw.chance(0.5):
-        ja, verb = draw.pick(words.WEATHER)
-        ja, en = f"明日{ja}{verb.ta}ら", f"If it {verb.third} tomorrow"
-    else:
-        adjective = draw.pick(words.ADJECTIVES["state"])
-        ja, en = adjective.form(PAST) + "ら", f"If {is_(who, adjective, PRESENT)}"
-        again = _again(who)
-    plain, polite = both(action.do, FUTURE, negative)
-    said = f"{ja}、{who.ja}は"
-    return f"{said}{plain}。", f"{said}{polite}。", f"{en}, {says(again, action, FUTURE, negative)}."
-
-
-def quoted(draw: Draw) -> Sentence:
-    who, action, negative = draw.who(), draw.action(), draw.chance(0.25)
-    other = _people(draw)
-    while other == who:
-        other = _people(draw)
-    ja, _ = both(action.do, FUTURE, negative)
-    if draw.chance(0.5):
-        plain, polite = both(Verb("言う", 5, "say").form, PAST)
-        said = f"{who.ja}は{other.ja}が{ja}と"
-        would = "wouldn't" if negative else "would"
-        en = f"{who.en} said that {other.en} {would} {action.english('base')}."
-        return f"{said}{plain}。", f"{said}{polite}。", capital(en)
-    plain, polite = both(Verb("思う", 5, "think").form, PRESENT)
-    said = f"{other.ja}は{ja}と"
-    return f"{said}{plain}。", f"{said}{polite}。", f"I think {says(other, action, FUTURE, negative)}."
-
-
 DOING: list[Pattern] = [
     statement, statement, statement, question, what, where_when_why, who_did, how_go, going_on, going_on, want, can,
     must, may, should, request, lets, together, for_hours, at_hour, experience, already, giving, getting,
-    one_then_other, one_then_other, because, at_the_time, if_, quoted,
 ]  # fmt: skip
 """Those named more than once are drawn more often."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from fastrnn.tasks.translate.grammar import words
 from fastrnn.tasks.translate.grammar.clauses import FUTURE, PAST, PRESENT, Draw, Thing, capital, is_
 from fastrnn.tasks.translate.grammar.forms import Noun, Verb, be, copula, plural
-from fastrnn.tasks.translate.grammar.patterns import Pattern, Sentence, both, lasting, topic, when
+from fastrnn.tasks.translate.grammar.patterns import Pattern, Sentence, both, topic, when
 
 __all__ = ["BEING"]
 
 _SPOKEN_OF = ("ware", "food", "text", "animal", "show")
-_MAKING = {"買う": ("ware", "food"), "書く": ("writing",), "作る": ("dish",), "売る": ("ware",), "見つける": ("ware",)}
 
 
 def thing_is(draw: Draw) -> Sentence:
@@ -243,46 +242,6 @@ def liking(draw: Draw) -> Sentence:
     return f"{said}だ。", f"{said}です。", capital(text) + "."
 
 
-def made_by(draw: Draw) -> Sentence:
-    """A relative clause about a thing: the book my father bought is interesting."""
-    ja_verb = draw.pick(list(_MAKING))
-    verb = next(frame.verb for frame in words.FRAMES if frame.verb.ja == ja_verb)
-    kind, who = draw.pick(_MAKING[ja_verb]), draw.who()
-    noun, adjective = draw.pick(words.THINGS[kind]), draw.pick(words.ADJECTIVES[kind])
-    time_ja, time_en = when(draw, PAST, 0.3)
-    thing = Thing(f"{who.ja}が{time_ja}{verb.ta}{noun.ja}", f"the {noun.en} {who.en} {verb.ed}{time_en}")
-    if draw.chance(0.5):
-        plain, polite = both(adjective.form, PRESENT)
-        return f"{thing.ja}は{plain}。", f"{thing.ja}は{polite}。", capital(is_(thing, adjective, PRESENT)) + "."
-    other = draw.who()
-    while other == who:
-        other = draw.who()
-    use = {"ware": Verb("使う", 5, "use"), "food": Verb("食べる", 1, "eat", "ate"),
-           "dish": Verb("食べる", 1, "eat", "ate"), "writing": Verb("読む", 5, "read", "read")}  # fmt: skip
-    plain, polite = both(use[kind].form, PAST)
-    said = f"{other.ja}は{thing.ja}を"
-    text = capital(f"{other.en} {use[kind].ed} {thing.en}.")
-    return f"{said}{plain}。", f"{said}{polite}。", text
-
-
-def who_is_doing(draw: Draw) -> Sentence:
-    """A relative clause about a person: the girl who is playing the piano is my younger sister."""
-    ja_who, en_who = draw.pick(
-        [("女の子", "girl"), ("男の子", "boy"), ("人", "person"), ("学生", "student"), ("子供", "child")]
-    )
-    action = lasting(draw, things=True)
-    said = f"{action.ja}{action.verb.te}いる{ja_who}は"
-    subject = Thing("", f"the {en_who} who is {action.english('ing')}")
-    if draw.chance(0.5):
-        adjective = draw.pick(words.ADJECTIVES["people"])
-        plain, polite = both(adjective.form, PRESENT)
-        return f"{said}{plain}。", f"{said}{polite}。", capital(is_(subject, adjective, PRESENT)) + "."
-    owner = draw.who()
-    ja, en = draw.pick([("友達", "friend"), ("兄弟", "brother"), ("生徒", "student")])
-    text = capital(is_(subject, f"{owner.possessive} {en}", PRESENT)) + "."
-    return f"{said}{owner.ja}の{ja}だ。", f"{said}{owner.ja}の{ja}です。", text
-
-
 def was_written(draw: Draw) -> Sentence:
     """The passive."""
     verb, kind = draw.pick([(Verb("書かれる", 1, "write", "", "written"), "writing"),
@@ -310,7 +269,6 @@ def became(draw: Draw) -> Sentence:
 
 BEING: list[Pattern] = [
     thing_is, thing_is, too, person_is, person_is, may_be, seems, job, job, age, price, clock, weather, there_is,
-    there_is, where_is, living, whose, compare, most, liking, liking, made_by, made_by, who_is_doing, was_written,
-    became,
+    there_is, where_is, living, whose, compare, most, liking, liking, was_written, became,
 ]  # fmt: skip
 """Those named more than once are drawn more often."""
