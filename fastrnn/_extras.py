@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 __all__ = ["MissingExtra", "require"]
 
-EXTRAS = {"tasks": ("click", "tqdm", "matplotlib", "pooch")}
+EXTRAS = {"tasks": ("click", "tqdm", "matplotlib", "pooch", "sacrebleu")}
 """The modules that each extra installs, by the names they are imported under."""
 
 

@@ -10,6 +10,7 @@ from fastrnn.tasks.lm.commands import lm
 from fastrnn.tasks.names.commands import names
 from fastrnn.tasks.news.commands import news
 from fastrnn.tasks.probe.commands import probe
+from fastrnn.tasks.translate.commands import translate_group
 
 __all__ = ["cli"]
 
@@ -31,3 +32,4 @@ cli.add_command(lm)
 cli.add_command(news)
 cli.add_command(probe)
 cli.add_command(data)
+cli.add_command(translate_group)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fastrnn.tasks.errors import UserError
 
-__all__ = ["confusion_plot", "curve_plot", "fonts_for", "picture"]
+__all__ = ["attention_plot", "confusion_plot", "curve_plot", "fonts_for", "picture"]
 
 FONT_PACKAGES = ("matplotlib_fontja", "japanize_matplotlib")
 """Python packages that bring a Japanese font in their folder `fonts`; it is used without importing them."""
@@ -89,6 +89,18 @@ def confusion_plot(confusion: Tensor, classes: Sequence[str], title: str) -> byt
                           color="white" if value > 0.5 else "black")  # fmt: skip
     axes.set(xlabel="predicted", ylabel="true (test part)", title=title)
     figure.colorbar(image, label="share of the row", fraction=0.046)
+    return picture(figure)
+
+
+def attention_plot(weights: Tensor, source: Sequence[str], target: Sequence[str]) -> bytes:
+    """Weights (target, source), each row of which sums to one: what each written word looked at."""
+    figure = Figure(figsize=(1.8 + 0.45 * len(source), 1.6 + 0.36 * len(target)), dpi=120, layout="compressed")
+    axes = figure.add_subplot()
+    image = axes.imshow(weights.tolist(), vmin=0, vmax=1, cmap="Blues", aspect="auto")
+    axes.set_xticks(range(len(source)), source, rotation=60, ha="left", rotation_mode="anchor")
+    axes.xaxis.tick_top()
+    axes.set_yticks(range(len(target)), target)
+    figure.colorbar(image, label="attention", fraction=0.046)
     return picture(figure)
 
 

@@ -24,7 +24,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, target: Tensor, dtype: torch.dtype,
-                learn: bool) -> Tensor:  # fmt: skip
+                smoothing: float, learn: bool) -> Tensor:  # fmt: skip
         rows, vocabulary = len(hidden), len(weight)
         chunks = math.ceil(rows / max(1, CHUNK_ELEMENTS // vocabulary))
         size = math.ceil(rows / chunks)
@@ -37,10 +37,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
             probability = logits.softmax(1)
             # log Z from the greatest term, the one that cannot have been rounded to nothing
             normaliser = logits.amax(1).float() - probability.amax(1).float().log()
-            loss += (normaliser - logits.gather(1, index).squeeze(1)).sum()
+            loss += (normaliser - (1 - smoothing) * logits.gather(1, index).squeeze(1)).sum()
             if not learn:
                 continue
-            gradient = probability.scatter_add_(1, index, probability.new_full(index.shape, -1.0))
+            gradient = probability.scatter_add_(1, index, probability.new_full(index.shape, smoothing - 1.0))
             ones = torch.full((1, len(x)), 1 / rows, dtype=dtype, device=x.device)
             d_hidden[span] = gradient @ w
             if start == 0:
@@ -52,6 +52,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
             else:
                 d_weight += gradient.t() @ (x / rows)
                 d_bias += (ones @ gradient).squeeze(0)
+        if smoothing:  # a term that is linear in the logits: their mean over the vocabulary, needed only in sum
+            share, mean = smoothing / vocabulary, weight.mean(0)
+            loss -= smoothing * ((hidden @ mean).sum() + rows * bias.mean())
+            if learn:
+                d_hidden -= smoothing * mean
+                d_weight -= share * hidden.mean(0)
+                d_bias -= share
         if learn:
             ctx.gradients = d_hidden.div_(rows), d_weight, d_bias
         return loss / rows
@@ -64,10 +71,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
             raise RuntimeError("linear_cross_entropy: backward a second time; its gradients were given away")
         if grad.device.type != "cpu" or grad.item() != 1:
             gradients = tuple(gradient.mul_(grad) for gradient in gradients)
-        return (*gradients, None, None, None)
+        return (*gradients, None, None, None, None)
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Tensor:
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, bias: Tensor, target: Tensor, label_smoothing: float = 0.0
+) -> Tensor:
     """`F.cross_entropy(F.linear(hidden, weight, bias), target)` without holding the logits (N, V) at once.
 
     `hidden` (N, H), `weight` (V, H), `bias` (V,) in fp32, `target` (N,) int64; a scalar. Under autocast the products
@@ -77,7 +86,7 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, target: T
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
     with torch.autocast(kind, enabled=False):
         learn = torch.is_grad_enabled()
-        return _LinearCrossEntropy.apply(hidden.float(), weight, bias, target, dtype, learn)
+        return _LinearCrossEntropy.apply(hidden.float(), weight, bias, target, dtype, label_smoothing, learn)
 
 
 class FullSoftmax(nn.Module):
