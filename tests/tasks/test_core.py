@@ -123,11 +123,10 @@ FAULTS = """
 import resource, torch
 from fastrnn.tasks.memory import keep_freed_memory
 if {keep}: keep_freed_memory()
-for _ in range(3):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(6 << 20)
-    torch.ones(1 << 20)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+for number in range(40):
+    if number == 20: before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(14 << 20)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 20)
 """
 
 
