@@ -12,7 +12,8 @@ from fastrnn.tasks.datasets.sources import SOURCES
 from fastrnn.tasks.names.data import read_classes
 from fastrnn.tasks.news.data import read_file, read_split
 from fastrnn.tasks.options import Command, RunPath
-from fastrnn.tasks.text import read_columns, read_lines
+from fastrnn.tasks.text import read_lines
+from fastrnn.tasks.translate.data import read_pairs
 
 __all__ = ["data"]
 
@@ -52,7 +53,7 @@ def _names(path: Path) -> str:
 
 
 def _jpn(path: Path) -> str:
-    return f"{len(read_columns(path, 2, 'english<TAB>japanese')):,} sentence pairs"
+    return f"{len(read_pairs(str(path))):,} distinct sentence pairs"
 
 
 def _news(path: Path) -> str:
