@@ -62,7 +62,8 @@ class _Recurrent(torch.nn.RNNBase):
         sizes = (input_size, hidden_size, num_layers)
         super().__init__(mode, *sizes, bias, batch_first, 0.0, bidirectional, proj_size, device=device, dtype=dtype)
         self.dropout = float(dropout)
-        self.weight_dtype = weight_dtype
+        if weight_dtype is not None:
+            self.weight_dtype = weight_dtype
 
     @property
     def weight_dtype(self) -> torch.dtype | None:
@@ -76,7 +77,9 @@ class _Recurrent(torch.nn.RNNBase):
     def weight_dtype(self, dtype: torch.dtype | None) -> None:
         if dtype not in (None, torch.bfloat16):
             raise ValueError(f"weight_dtype should be torch.bfloat16 or None, got {dtype}")
-        self._halves = None if dtype is None else Halves()
+        self.__dict__.pop("_halves", None)
+        if dtype is not None:
+            self._halves = Halves()
 
     def extra_repr(self) -> str:
         rounded = "" if self._halves is None else f", weight_dtype={self.weight_dtype}"
