@@ -49,7 +49,6 @@ class _Recurrent(torch.nn.RNNBase):
         proj_size: int,
         device: Any,
         dtype: torch.dtype | None,
-        weight_dtype: torch.dtype | None,
     ) -> None:
         _checks.check_layer_arguments(input_size, hidden_size, num_layers, bias, batch_first, dropout, proj_size)
         if dropout > 0 and num_layers == 1:
@@ -62,8 +61,6 @@ class _Recurrent(torch.nn.RNNBase):
         sizes = (input_size, hidden_size, num_layers)
         super().__init__(mode, *sizes, bias, batch_first, 0.0, bidirectional, proj_size, device=device, dtype=dtype)
         self.dropout = float(dropout)
-        if weight_dtype is not None:
-            self.weight_dtype = weight_dtype
 
     @property
     def weight_dtype(self) -> torch.dtype | None:
@@ -137,7 +134,8 @@ class RNN(_Recurrent):
         bidirectional: whether a second set of weights runs from the last step to the first (D = 2).
         proj_size: not for this layer; there to say so.
         device, dtype: of the parameters.
-        weight_dtype: torch.bfloat16 rounds the weights for inference on the CPU, see the attribute; not in torch.nn.
+
+    Attribute weight_dtype, not in torch.nn: torch.bfloat16 rounds the weights for inference on the CPU.
 
     Parameters, for layer k, and with the suffix _reverse for the second direction: weight_ih_l{k} (G*H, I),
     or (G*H, D*P) for k > 0, weight_hh_l{k} (G*H, P), bias_ih_l{k} and bias_hh_l{k} (G*H); G = 1 and P = H.
@@ -159,14 +157,12 @@ class RNN(_Recurrent):
         proj_size: None = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
-        *,
-        weight_dtype: torch.dtype | None = None,
     ) -> None:
         _refuse_projection(proj_size)
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"Unknown nonlinearity '{nonlinearity}'. Select from 'tanh' or 'relu'.")
         mode, sizes = f"RNN_{nonlinearity.upper()}", (input_size, hidden_size, num_layers)
-        super().__init__(mode, *sizes, bias, batch_first, dropout, bidirectional, 0, device, dtype, weight_dtype)
+        super().__init__(mode, *sizes, bias, batch_first, dropout, bidirectional, 0, device, dtype)
         self.nonlinearity = nonlinearity
 
 
@@ -190,12 +186,10 @@ class GRU(_Recurrent):
         proj_size: None = None,
         device: Any = None,
         dtype: torch.dtype | None = None,
-        *,
-        weight_dtype: torch.dtype | None = None,
     ) -> None:
         _refuse_projection(proj_size)
         sizes = (input_size, hidden_size, num_layers)
-        super().__init__("GRU", *sizes, bias, batch_first, dropout, bidirectional, 0, device, dtype, weight_dtype)
+        super().__init__("GRU", *sizes, bias, batch_first, dropout, bidirectional, 0, device, dtype)
 
 
 class LSTM(_Recurrent):
@@ -222,13 +216,9 @@ class LSTM(_Recurrent):
         proj_size: int = 0,
         device: Any = None,
         dtype: torch.dtype | None = None,
-        *,
-        weight_dtype: torch.dtype | None = None,
     ) -> None:
         sizes = (input_size, hidden_size, num_layers)
-        super().__init__(
-            "LSTM", *sizes, bias, batch_first, dropout, bidirectional, proj_size, device, dtype, weight_dtype
-        )
+        super().__init__("LSTM", *sizes, bias, batch_first, dropout, bidirectional, proj_size, device, dtype)
 
 
 def _refuse_projection(proj_size: Any) -> None:

@@ -13,6 +13,11 @@ pytestmark = pytest.mark.cpu
 LAYERS = {"rnn": fastrnn.RNN, "gru": fastrnn.GRU, "lstm": fastrnn.LSTM}
 
 
+def half(module):
+    module.weight_dtype = torch.bfloat16
+    return module
+
+
 def leaves(result):
     return [t for part in result for t in (part if type(part) is tuple else [part])]
 
@@ -40,7 +45,7 @@ def assert_same(module, *args):
 def test_equals_rounded_weights(cell, sizes, poisoned):
     T, B, inputs, units = sizes
     torch.manual_seed(0)
-    assert_same(LAYERS[cell](inputs, units, weight_dtype=torch.bfloat16), torch.randn(T, B, inputs))
+    assert_same(half(LAYERS[cell](inputs, units)), torch.randn(T, B, inputs))
 
 
 @pytest.mark.parametrize(
@@ -48,14 +53,14 @@ def test_equals_rounded_weights(cell, sizes, poisoned):
 )
 def test_stacks(options):
     torch.manual_seed(0)
-    module = fastrnn.LSTM(7, 11, weight_dtype=torch.bfloat16, **options)
+    module = half(fastrnn.LSTM(7, 11, **options))
     assert_same(module, torch.randn(4, 2, 7))
     assert_same(module, pack_sequence([torch.randn(n, 7) for n in (5, 3, 1)]))
 
 
 def test_training_uses_the_weights_themselves():
     torch.manual_seed(0)
-    module, x = fastrnn.GRU(4, 5, weight_dtype=torch.bfloat16), torch.randn(3, 2, 4)
+    module, x = half(fastrnn.GRU(4, 5)), torch.randn(3, 2, 4)
     plain = copy.deepcopy(module)
     plain.weight_dtype = None
     assert torch.equal(module(x)[0], plain(x)[0])
@@ -68,7 +73,7 @@ def test_training_uses_the_weights_themselves():
 )
 def test_changed_weights_are_rounded_anew(change):
     torch.manual_seed(0)
-    module, x = fastrnn.GRU(4, 5, weight_dtype=torch.bfloat16), torch.randn(3, 2, 4)
+    module, x = half(fastrnn.GRU(4, 5)), torch.randn(3, 2, 4)
     assert_same(module, x)
     if change == "optimizer":
         module(x)[0].sum().backward()
@@ -98,7 +103,7 @@ def test_changed_weights_are_rounded_anew(change):
 
 
 def test_it_goes_along_with_copies_and_pickles_and_is_no_part_of_the_state():
-    module, x = fastrnn.LSTM(4, 5, weight_dtype=torch.bfloat16), torch.randn(3, 2, 4)
+    module, x = half(fastrnn.LSTM(4, 5)), torch.randn(3, 2, 4)
     assert list(module.state_dict()) == list(fastrnn.LSTM(4, 5).state_dict())
     with torch.no_grad():
         expected = module(x)[0]
@@ -112,7 +117,7 @@ def test_it_goes_along_with_copies_and_pickles_and_is_no_part_of_the_state():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_of_other_dtypes_nothing_is_rounded(dtype):
-    module = fastrnn.GRU(4, 5, dtype=dtype, weight_dtype=torch.bfloat16)
+    module = half(fastrnn.GRU(4, 5, dtype=dtype))
     plain, x = copy.deepcopy(module), torch.randn(3, 2, 4, dtype=dtype)
     plain.weight_dtype = None
     with torch.no_grad():
@@ -121,4 +126,4 @@ def test_of_other_dtypes_nothing_is_rounded(dtype):
 
 def test_no_other_dtype_is_taken():
     with pytest.raises(ValueError, match=r"torch\.bfloat16 or None, got torch\.float16"):
-        fastrnn.GRU(4, 5, weight_dtype=torch.float16)
+        fastrnn.GRU(4, 5).weight_dtype = torch.float16
