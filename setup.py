@@ -226,7 +226,9 @@ class BuildKernels(build_ext):
             os.makedirs(os.path.dirname(target), exist_ok=True)
             command = [*ext.nvcc, "-c", source, "-o", target]
             done = subprocess.run(command, capture_output=True, text=True)
-            Path(target).with_suffix(".ptxas").write_text(done.stderr)  # registers and shared memory of each kernel
+            reports = ROOT / "build/ptxas"  # registers and shared memory of each kernel; pip's build folder is gone soon
+            reports.mkdir(parents=True, exist_ok=True)
+            (reports / f"{Path(source).stem}.ptxas").write_text(done.stderr)
             said = [line for line in done.stderr.splitlines() if "warning" in line]
             if done.returncode and cuda_choice() == "1":
                 said = [" ".join(command), done.stderr]

@@ -67,9 +67,8 @@ def read(report: Path, text: str) -> list[Kernel]:
 
 
 def latest() -> list[Path]:
-    """The reports of the last build: those of one folder."""
-    reports = sorted(BUILD.glob("temp*/fastrnn._kernels_cuda-*/**/*.ptxas"), key=lambda p: p.stat().st_mtime)
-    return sorted(p for p in reports if p.parent == reports[-1].parent)
+    """The reports that the last build left, one an operand type."""
+    return sorted(BUILD.glob("ptxas/*.ptxas"))
 
 
 def demangled(text: str) -> str:
