@@ -226,7 +226,8 @@ class BuildKernels(build_ext):
             os.makedirs(os.path.dirname(target), exist_ok=True)
             command = [*ext.nvcc, "-c", source, "-o", target]
             done = subprocess.run(command, capture_output=True, text=True)
-            reports = ROOT / "build/ptxas"  # registers and shared memory of each kernel; pip's build folder is gone soon
+            # registers and shared memory of each kernel; not beside the object, since pip soon removes that folder
+            reports = ROOT / "build/ptxas"
             reports.mkdir(parents=True, exist_ok=True)
             (reports / f"{Path(source).stem}.ptxas").write_text(done.stderr)
             said = [line for line in done.stderr.splitlines() if "warning" in line]

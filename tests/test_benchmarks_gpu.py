@@ -101,7 +101,7 @@ RESIDENT = (
 
 @pytest.mark.parametrize("spill", [0, 8])
 def test_ptxas_reports(tmp_path, monkeypatch, capsys, spill):
-    folder = tmp_path / "temp.linux/fastrnn._kernels_cuda-0"
+    folder = tmp_path / "ptxas"
     folder.mkdir(parents=True)
     (folder / "layer_bf16.ptxas").write_text(REPORT.format(name=RESIDENT, spill=spill))
     monkeypatch.setattr(ptxas, "BUILD", tmp_path)
