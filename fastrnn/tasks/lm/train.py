@@ -27,7 +27,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "patience": 0,
     },
     "modern": {
-        "epochs": 12, "lr": 4e-3, "clip": 1.0, "weight_decay": 0.1, "dropout": 0.5, "tied": True, "shift": True,
+        "epochs": 10, "lr": 4e-3, "clip": 1.0, "weight_decay": 0.1, "dropout": 0.4, "tied": True, "shift": True,
         "patience": 0,
     },
 }  # fmt: skip
