@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -43,9 +44,9 @@ class Examples(Trainable):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         return buckets(self.parts["train"].lengths, self.size, generator)
 
+    @abstractmethod
     def batch(self, part: Any, index: Tensor, epoch: int | None = None) -> tuple[Any, Tensor]:
         """The model's input and its targets for the examples in `index`, longest first; an epoch in training."""
-        raise NotImplementedError
 
     def evaluation(self, part: Part) -> list[tuple[Any, Tensor]]:
         return [self.batch(part, index) for index in buckets(part.lengths, EVALUATION_BATCH)]
@@ -60,8 +61,9 @@ class Examples(Trainable):
     def validate(self) -> dict[str, float]:
         return self.scores(self.parts["valid"])
 
+    @abstractmethod
     def scores(self, part: Any) -> dict[str, float]:
-        raise NotImplementedError
+        """The scores of one part of the split."""
 
 
 class Classification(Examples):

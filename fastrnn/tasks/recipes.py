@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ __all__ = ["SGD", "AdamW", "Recipe"]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(ABC):
     """What all recipes share: `AdamW` and `SGD` say the rest.
 
     The gradient's norm is clipped at `clip` (Pascanu et al. 2013). Training ends after `epochs`, after
@@ -29,13 +30,13 @@ class Recipe:
     minutes: float = 0.0
     amp: str = "off"
 
+    @abstractmethod
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """The fused one: on a small model the unfused update costs as much as the recurrent layer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lr_at(self, step: int, steps: int, stalls: int = 0) -> float:
         """The rate of `step` (from 0) of `steps`, after `stalls` epochs that were no better than the best."""
-        raise NotImplementedError
 
     def stated(self) -> str:
         """The recipe in words, for the metrics."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -39,7 +40,7 @@ AGREE_EVERY = 8
 """Steps after which several processes ask each other whether to stop or save."""
 
 
-class Trainable:
+class Trainable(ABC):
     """What a task hands to `fit`: one model and the data it learns from. The attributes are the task's to set."""
 
     name: str  # of the checkpoint and the progress bar
@@ -51,13 +52,13 @@ class Trainable:
     """What a step hands to the next (a language model's hidden state): detached tensors in tuples or lists. None
     at the start of an epoch; `loss` reads and replaces it, checkpoints hold it."""
 
+    @abstractmethod
     def batches(self, epoch: int) -> Sequence[Any]:
         """The batches of an epoch (from 0), the same for the same epoch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def count(self, batch: Any) -> int:
         """How many units a batch holds, for the speed."""
-        raise NotImplementedError
 
     def weight(self, batch: Any) -> int:
         """How many terms the batch's mean loss is the mean of. The mean of an epoch and, with several processes,
@@ -69,13 +70,13 @@ class Trainable:
         that are tensors or lists of example numbers; those sorted by length stay so."""
         return batch[rank::world] if rank < len(batch) else None
 
+    @abstractmethod
     def loss(self, batch: Any) -> Tensor:
         """The batch's mean loss, a scalar to differentiate."""
-        raise NotImplementedError
 
+    @abstractmethod
     def validate(self) -> dict[str, float]:
         """Scores on the validation part, `best_by` among them. `carried` is not to be touched."""
-        raise NotImplementedError
 
 
 @dataclass

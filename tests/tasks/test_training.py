@@ -12,7 +12,7 @@ from exact import Kill, same
 
 from fastrnn.tasks import training
 from fastrnn.tasks.errors import UserError
-from fastrnn.tasks.recipes import SGD, AdamW, Recipe
+from fastrnn.tasks.recipes import SGD, AdamW
 from fastrnn.tasks.run import Run
 from fastrnn.tasks.training import Trainable, fit
 
@@ -153,4 +153,4 @@ def test_autocast_and_the_recipe_in_words(run, monkeypatch):
     assert set(dtypes) == {torch.bfloat16}
     for part in ("AdamW", "lr 0.1", "autocast bf16", "patience 3", "clip 1"):
         assert part in recipe.stated()
-    assert not Recipe(epochs=1, lr=1.0).scaler(torch.device("cpu")).is_enabled()
+    assert not AdamW(epochs=1, lr=1.0).scaler(torch.device("cpu")).is_enabled()
