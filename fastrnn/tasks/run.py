@@ -16,8 +16,9 @@ import io
 import json
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -30,6 +31,8 @@ except ImportError:  # not on Windows, where two trainings in one RUN are then n
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ["FORMAT", "Run"]
+
+M = TypeVar("M", bound=torch.nn.Module)
 
 FORMAT = 1
 """Raised when a RUN written before can no longer be read."""
@@ -138,6 +141,20 @@ class Run:
             return state
         except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
             raise UserError(f"{file} is damaged and cannot be loaded: train into a new folder") from error
+
+    def trained(self, name: str, build: Callable[[], M], what: str) -> M:
+        """The model that `build` makes, on the CPU, with the parameters of the best epoch in the checkpoint `name`,
+        ready to be used. Raises `UserError` if no epoch has ended yet (`what` says what is missing) or if they do not
+        fit."""
+        state = self.read_state(name)
+        if state is None or state["best"] is None:
+            raise UserError(f"{self.path} holds no trained {what}")
+        model = build()
+        try:
+            model.load_state_dict(state["best"])
+        except RuntimeError as error:
+            raise self.misfit(name) from error
+        return model.eval()
 
     def misfit(self, name: str) -> UserError:
         """The error to raise when the checkpoint `name`, though whole, is not of the model it should be."""

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import torch
 
-from fastrnn.tasks.errors import UserError
 from fastrnn.tasks.lm.corpus import END, UNKNOWN, Dictionary
 from fastrnn.tasks.lm.models import LanguageModel
 from fastrnn.tasks.lm.train import build
@@ -17,15 +16,7 @@ __all__ = ["generate", "load"]
 
 def load(run: Run) -> LanguageModel:
     """The model of `run`, on the CPU, at its best epoch so far, ready to be used."""
-    state = run.read_state("lm.pt")
-    if state is None or state["best"] is None:
-        raise UserError(f"{run.path} holds no trained model yet: let its first epoch end")
-    model = build(run.config)
-    try:
-        model.load_state_dict(state["best"])
-    except RuntimeError as error:
-        raise run.misfit("lm.pt") from error
-    return model.eval()
+    return run.trained("lm.pt", lambda: build(run.config), "model yet: let its first epoch end")
 
 
 @torch.no_grad()

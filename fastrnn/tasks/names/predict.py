@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from fastrnn.tasks.batches import pack
-from fastrnn.tasks.errors import UserError
 from fastrnn.tasks.names.data import EDGE, LONGEST, UNKNOWN, Alphabet, Encoded
 from fastrnn.tasks.names.models import Classifier, Generator
 from fastrnn.tasks.names.train import build
@@ -22,17 +21,13 @@ M = TypeVar("M", Classifier, Generator)
 
 def load(run: Run, kind: type[M]) -> M:
     """The model of `run` that is a `kind`, on the CPU, at its best epoch so far, ready to be used."""
-    file = f"{kind.name}.pt"
-    state = run.read_state(file)
-    if state is None or state["best"] is None:
-        raise UserError(f"{run.path} holds no trained {kind.name}: train one with --models both or {kind.name}")
-    model = build(kind.name, run.config)
+    model = run.trained(
+        f"{kind.name}.pt",
+        lambda: build(kind.name, run.config),
+        f"{kind.name}: train one with --models both or {kind.name}",
+    )
     assert isinstance(model, kind)
-    try:
-        model.load_state_dict(state["best"])
-    except RuntimeError as error:
-        raise run.misfit(file) from error
-    return model.eval()
+    return model
 
 
 def alphabet_of(run: Run) -> Alphabet:

@@ -124,17 +124,11 @@ def predict_command(untrained: bool, data: str, arguments: tuple[str, ...], **op
 
 def load(run: Run) -> tuple[Classifier, Dictionary]:
     """The net of `run` on the CPU, at its best epoch so far, and its dictionary."""
-    file = f"{Classifier.name}.pt"
-    state = run.read_state(file)
-    if state is None or state["best"] is None:
-        raise UserError(f"{run.path} holds no trained net yet: let an epoch end")
     dictionary = Dictionary(run.config["words"])
-    model = build(dictionary, run.config["options"])
-    try:
-        model.load_state_dict(state["best"])
-    except RuntimeError as error:
-        raise run.misfit(file) from error
-    return model.eval(), dictionary
+    model = run.trained(
+        f"{Classifier.name}.pt", lambda: build(dictionary, run.config["options"]), "net yet: let an epoch end"
+    )
+    return model, dictionary
 
 
 @torch.no_grad()

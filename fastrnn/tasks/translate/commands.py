@@ -124,15 +124,9 @@ def eval_(run: Path, data: str | None, beam: int | None, show: int) -> None:
 
 def load(opened: Run) -> Translator:
     """The model of a run, on the CPU, at its best epoch so far, ready to be used."""
-    state = opened.read_state("translator.pt")
-    if state is None or state["best"] is None:
-        raise UserError(f"{opened.path} holds no trained translator yet: its first epoch has not ended")
-    model = build(opened.config)
-    try:
-        model.load_state_dict(state["best"])
-    except RuntimeError as error:
-        raise opened.misfit("translator.pt") from error
-    return model.eval()
+    return opened.trained(
+        "translator.pt", lambda: build(opened.config), "translator yet: its first epoch has not ended"
+    )
 
 
 def _lines() -> list[str]:
