@@ -3,6 +3,7 @@
 
 #include "../cells/registry.h"
 #include "backward.h"
+#include "forward.h"
 #include "layer.h"
 
 namespace fastrnn {

@@ -12,7 +12,7 @@ inline namespace FASTRNN_ISA {
 
 struct Plan {
   int threads;
-  // rows: every thread takes some rows of the batch and all units, and a step needs no barrier;
+  // rows: every thread runs the whole pass on some rows of the batch, and meets the others only to add up weight gradients;
   // otherwise every thread takes some units and all rows, and meets the others after each step.
   bool split_rows;
   int64_t chunk_rows;  // time is cut into chunks of about so many rows: their gates stay in cache, workspace is bounded
@@ -24,8 +24,10 @@ inline Plan make_plan(const Layer& l, int64_t rows, int64_t gates, int64_t unit_
   const int64_t weights = gates * l.H * l.R() * int64_t(sizeof(T));
   const double step_flops = 2.0 * double(l.B) * double(gates) * double(l.H) * double(l.R());
   const double flops = 2.0 * double(rows) * double(gates) * double(l.H) * double(l.I + l.R());
-  // Split by rows while a core's second-level cache holds the whole recurrent matrix and there are rows for full tiles.
-  p.split_rows = p.threads > 1 && weights <= (768 << 10) && l.B >= 4 * p.threads;
+  // Split by rows while the recurrent matrix, which each core then reads whole at each step, is not much larger than its
+  // second-level cache, while there are rows for good tiles, and while each thread's own sums of weight gradients stay small.
+  const int64_t sums = gates * l.H * (l.I + l.R()) * int64_t(sizeof(T));
+  p.split_rows = p.threads > 1 && weights <= (1536 << 10) && l.B >= 4 * p.threads && sums * p.threads <= (64 << 20);
   // A team costs some microseconds a call and, when units are split, a barrier a step.
   if (flops < 4e5 || (!p.split_rows && step_flops < 6e4)) p.threads = 1;
   if (p.split_rows)

@@ -1,6 +1,8 @@
-// Steps, rows and shares: where row (t, b) of a sequence is, in which order steps run, and which rows a thread owns.
+// Steps, rows and parts: where row (t, b) of a sequence is, in which order steps run, and which rows a member works on.
 #pragma once
 #include <algorithm>
+#include <new>
+#include <type_traits>
 
 #include "plan.h"
 #include "team.h"
@@ -9,20 +11,43 @@
 namespace fastrnn {
 inline namespace FASTRNN_ISA {
 
+// (T + 1) first rows of the steps of a ragged batch, and the number of all rows; null for a dense one.
+inline const int64_t* step_begins(const Layer& l, Workspace& ws) {
+  if (!l.batch_sizes) return nullptr;
+  int64_t* begins = ws.take<int64_t>(l.T + 1);
+  begins[0] = 0;
+  for (int64_t t = 0; t < l.T; ++t) begins[t + 1] = begins[t] + l.batch_sizes[t];
+  return begins;
+}
+
+// The steps of a sequence as one part of the batch sees them. A part is the whole batch or, where a team splits it, a member's
+// rows: neighbours in a dense batch; in a ragged one every n-th row, so that each step is dealt out evenly and no row ever
+// changes hands. A part counts its rows of a step from 0, and its rows of all steps likewise.
 class Steps {
  public:
-  Steps(const Layer& l, Workspace& ws) : l_(l) {
-    if (!l.batch_sizes) return;
-    offset_ = ws.take<int64_t>(l.T + 1);
-    offset_[0] = 0;
-    for (int64_t t = 0; t < l.T; ++t) offset_[t + 1] = offset_[t] + l.batch_sizes[t];
+  Steps(const Layer& l, const int64_t* begins, Workspace& ws, int part = 0, int parts = 1)
+      : l_(l), begins_(begins), whole_(parts == 1) {
+    if (!begins) {
+      first_ = l.B * part / parts;
+      B_ = l.B * (part + 1) / parts - first_;
+      return;
+    }
+    first_ = part, pitch_ = parts, offset_ = begins;
+    if (!whole_) {
+      int64_t* offset = ws.take<int64_t>(l.T + 1);
+      offset[0] = 0;
+      for (int64_t t = 0; t < l.T; ++t) offset[t + 1] = offset[t] + (l.batch_sizes[t] - part + parts - 1) / parts;
+      offset_ = offset;
+    }
+    B_ = batch(0);
   }
-  int64_t batch(int64_t t) const { return l_.batch_sizes ? l_.batch_sizes[t] : l_.B; }
-  int64_t offset(int64_t t) const { return offset_ ? offset_[t] : t * l_.B; }
+  bool whole() const { return whole_; }
+  int64_t B() const { return B_; }  // rows of the first step
+  int64_t batch(int64_t t) const { return offset_ ? offset_[t + 1] - offset_[t] : B_; }
+  int64_t offset(int64_t t) const { return offset_ ? offset_[t] : t * B_; }
   int64_t rows() const { return offset(l_.T); }
 
-  // The s-th step to run, and the step before / after t in that order (-1: none).
-  int64_t at(int64_t s) const { return l_.reverse ? l_.T - 1 - s : s; }
+  // The step before / after t in running order (-1: none).
   int64_t before(int64_t t) const { return l_.reverse ? (t + 1 < l_.T ? t + 1 : -1) : t - 1; }
   int64_t after(int64_t t) const { return l_.reverse ? t - 1 : (t + 1 < l_.T ? t + 1 : -1); }
 
@@ -32,23 +57,33 @@ class Steps {
     return p < 0 ? 0 : std::min(batch(t), batch(p));
   }
 
-  const void* row(const Sequence& s, int64_t t, int64_t b) const {
-    return fastrnn::at(s.data, l_.dtype, index(s, t, b));
-  }
-  void* row_out(const Sequence& s, int64_t t, int64_t b) const { return fastrnn::at(s.data, l_.dtype, index(s, t, b)); }
+  // Where the part's row r stands in the batch, and row r of step t among all rows of all steps; from one of the part's rows to
+  // the next it is `pitch` rows there.
+  int64_t pitch() const { return pitch_; }
+  int64_t in_batch(int64_t r) const { return first_ + r * pitch_; }
+  int64_t in_all(int64_t t, int64_t r) const { return (begins_ ? begins_[t] : t * l_.B) + in_batch(r); }
+  int64_t all_rows() const { return begins_ ? begins_[l_.T] : l_.T * l_.B; }
 
-  // Whether the rows of all steps lie at one distance.
-  bool uniform(const Sequence& s) const { return offset_ || l_.T == 1 || l_.B == 1 || s.step == l_.B * s.row; }
+  const void* row(const Sequence& s, int64_t t, int64_t r) const { return at(s.data, l_.dtype, index(s, t, r)); }
+  void* row_out(const Sequence& s, int64_t t, int64_t r) const { return at(s.data, l_.dtype, index(s, t, r)); }
+  int64_t stride(const Sequence& s) const { return s.row * pitch_; }  // between the part's rows of a step
+
+  // Whether the part's rows of all steps lie at one distance.
+  bool uniform(const Sequence& s) const {
+    return l_.T == 1 || (whole_ && (begins_ || l_.B == 1 || s.step == l_.B * s.row));
+  }
 
  private:
-  int64_t index(const Sequence& s, int64_t t, int64_t b) const {
-    return offset_ ? (offset_[t] + b) * s.row : t * s.step + b * s.row;
+  int64_t index(const Sequence& s, int64_t t, int64_t r) const {
+    return begins_ ? in_all(t, r) * s.row : t * s.step + in_batch(r) * s.row;
   }
   const Layer& l_;
-  int64_t* offset_ = nullptr;
+  const int64_t *begins_, *offset_ = nullptr;  // (T + 1): of all rows, of the part's; null: dense
+  const bool whole_;
+  int64_t first_ = 0, pitch_ = 1, B_;
 };
 
-// Steps [first, last) of t, their rows [begin, begin + rows).
+// Steps [first, last) of t, the part's rows [begin, begin + rows) of them.
 struct Chunk {
   int64_t first, last, begin, rows;
 };
@@ -70,26 +105,37 @@ inline void for_chunks(const Layer& l, const Steps& steps, int64_t chunk_rows, b
   }
 }
 
-inline int64_t largest_chunk(const Layer& l, const Steps& steps, int64_t chunk_rows) {
-  return std::min(steps.rows(), std::max(chunk_rows, l.B));
+inline int64_t largest_chunk(const Steps& steps, int64_t chunk_rows) {
+  return std::min(steps.rows(), std::max(chunk_rows, steps.B()));
 }
 
-// The rows of one step that are a thread's when steps are split by rows: its part of the first `rows` of the batch, which in
-// a ragged batch is another one at another step. Otherwise all.
-class RowShare {
+// The parts of a pass: one that the whole team works on, or one for each member, who then needs the others no more.
+template <class Part>
+class Parts {
+  static_assert(std::is_trivially_destructible<Part>::value, "nothing destroys them");
+
  public:
-  RowShare(const Plan& plan, const Member& m, int64_t rows) : end_(rows) {
-    if (plan.split_rows) m.share(rows, 1, begin_, end_);
+  // make(memory, part, parts) constructs one
+  template <class Make>
+  Parts(const Plan& plan, Workspace& ws, Make&& make)
+      : count_(plan.split_rows ? plan.threads : 1), parts_(ws.take<Part>(count_)) {
+    for (int i = 0; i < count_; ++i) make(parts_ + i, i, count_);
   }
-  // body(first, last) if there are any in [from, to)
+  int count() const { return count_; }
+  const Part& operator[](int i) const { return parts_[i]; }
+
+  // body(part, member): for the team's one part, or for this member's by itself; a team that came smaller than it was planned
+  // deals the parts out.
   template <class Body>
-  void each(int64_t from, int64_t to, Body&& body) const {
-    const int64_t a = std::max(begin_, from), b = std::min(end_, to);
-    if (a < b) body(a, b);
+  void each(const Member& m, Body&& body) const {
+    if (count_ == 1) return body(parts_[0], m);
+    m.sync();  // what was prepared for all
+    for (int i = m.id; i < count_; i += m.n) body(parts_[i], Member{0, 1, m.barrier});
   }
 
  private:
-  int64_t begin_ = 0, end_;
+  int count_;
+  Part* parts_;
 };
 
 }  // namespace FASTRNN_ISA

@@ -1,7 +1,8 @@
 // What a chunk's gate gradients dg add up to: dx = dg W_ih, dW_ih = dg^T x, dW_hh = dg^T h_{t-1}, db = column sums,
 // and under a projection dW_hr = dh^T h. Products over all rows of the chunk.
 #pragma once
-#include "forward.h"
+#include "sequence.h"
+#include "weights.h"
 
 namespace fastrnn {
 inline namespace FASTRNN_ISA {
@@ -69,57 +70,43 @@ class WeightGrads {
   static constexpr int64_t W2 = 2 * L;
 
  public:
-  // dg's rows are `stride` apart, dh's `dh_stride`
-  WeightGrads(const BackwardArgs& f, const Steps& steps, int64_t chunk, int threads, int64_t stride, int64_t dh_stride,
-              Workspace& ws)
+  // dg's rows are `stride` apart, dh's `dh_stride`. direct: the sums may be made in the results themselves, where these have
+  // the type of sums.
+  WeightGrads(const BackwardArgs& f, const TransposedWeights<Cell, T>& weights, const Steps& steps, int64_t chunk,
+              int members, int64_t stride, int64_t dh_stride, bool direct, Workspace& ws)
       : f_(f),
         l_(f.layer),
+        weights_(weights),
+        steps_(steps),
         R_(l_.R()),
         stride_(stride),
         dh_stride_(dh_stride),
         chunk_(chunk),
-        steps_(steps),
         native_(l_.dtype == kNative<T>) {
-    columns_ = ws.take<T>(threads * words(chunk) * Columns<T>::kPitch);
-    if (f.dx) w_ih_ = ws.take<T>(panels<T>(l_.I) * words(G * l_.H) * W2);
-    if (f.dw_ih) {
-      x_ = ws.take<T>(panels<T>(l_.I) * words(chunk) * W2);
-      dw_ih_ = native_ ? static_cast<T*>(f.dw_ih) : ws.take<T>(G * l_.H * l_.I);
-    }
-    if (f.dw_hh) {
-      h_ = ws.take<T>(panels<T>(R_) * words(chunk) * W2);
-      dw_hh_ = native_ ? static_cast<T*>(f.dw_hh) : ws.take<T>(G * l_.H * R_);
-    }
-    if (f.dw_hr) {
-      m_ = ws.take<T>(panels<T>(l_.H) * words(chunk) * W2);
-      dw_hr_ = native_ ? static_cast<T*>(f.dw_hr) : ws.take<T>(l_.P * l_.H);
-    }
+    columns_ = ws.take<T>(members * words(chunk) * Columns<T>::kPitch);
+    const auto sum = [&](void* result, int64_t size) {
+      return native_ && direct ? static_cast<T*>(result) : ws.take<T>(size);
+    };
+    if (f.dw_ih) x_ = ws.take<T>(panels<T>(l_.I) * words(chunk) * W2), dw_ih_ = sum(f.dw_ih, G * l_.H * l_.I);
+    if (f.dw_hh) h_ = ws.take<T>(panels<T>(R_) * words(chunk) * W2), dw_hh_ = sum(f.dw_hh, G * l_.H * R_);
+    if (f.dw_hr) m_ = ws.take<T>(panels<T>(l_.H) * words(chunk) * W2), dw_hr_ = sum(f.dw_hr, l_.P * l_.H);
     if (f.db_ih || f.db_hh) db_ = ws.take<T>(GC * l_.H);
   }
 
   void prepare(const Member& m) const {
+    if (!db_) return;
     int64_t a, b;
-    if (w_ih_) {
-      m.share(panels<T>(l_.I), 1, a, b);
-      RowPacker<T> w_ih(w_ih_, words(G * l_.H), l_.dtype, l_.I, a, b);
-      for (int64_t k = 0; k < G * l_.H; ++k) {
-        const int64_t row = Cell::gate_of_x(int(k / l_.H)) * l_.H + k % l_.H;
-        w_ih.add(at(f_.w.w_ih, l_.dtype, row * l_.I));
-      }
-      w_ih.finish();
-    }
-    if (db_) {
-      m.share(GC * l_.H, 1, a, b);
-      std::fill(db_ + a, db_ + b, T(0));
-    }
+    m.share(GC * l_.H, 1, a, b);
+    std::fill(db_ + a, db_ + b, T(0));
   }
 
-  // dg (rows, GC*H), dh (rows, P), hidden (rows, H) of the chunk, in the operands' type. All members call it together; dg may be overwritten
-  // after it returns.
+  // dg (rows, GC*H), dh (rows, P), hidden (rows, H) of the chunk, in the operands' type. All members call it together; dg may be
+  // overwritten after it returns.
   void add(const Member& m, const Chunk& c, const T* dg, const T* dh, const T* hidden, T* scratch) const {
+    if (!c.rows) return;  // a part's, after others' rows; never of the first chunk, because a part has rows of step 0
     const bool accumulate = l_.reverse ? c.first != 0 : c.last != l_.T;  // false for the first chunk to be added
     pack_operands(m, c, hidden);
-    if (w_ih_) add_dx(m, c, dg, scratch);
+    if (f_.dx) add_dx(m, c, dg, scratch);
     if (db_) add_db(m, c.rows, dg);
     m.sync();
     if (x_ || h_)
@@ -144,20 +131,36 @@ class WeightGrads {
     m.sync();
   }
 
-  void finish(const Member& m) const {
-    m.sync();
-    if (!native_) {
-      convert(m, f_.dw_ih, dw_ih_, G * l_.H * l_.I);
-      convert(m, f_.dw_hh, dw_hh_, G * l_.H * R_);
-      convert(m, f_.dw_hr, dw_hr_, l_.P * l_.H);
-    }
-    if (m.id == 0)
-      for (int j = 0; j < G; ++j) {
-        if (f_.db_ih)
-          store_row(at(f_.db_ih, l_.dtype, Cell::gate_of_x(j) * l_.H), db_ + (Cell::kGradX + j) * l_.H, l_.dtype, l_.H);
-        if (f_.db_hh)
-          store_row(at(f_.db_hh, l_.dtype, Cell::gate_of_h(j) * l_.H), db_ + (Cell::kGradH + j) * l_.H, l_.dtype, l_.H);
+  // The results, from the sums of `count` parts, of which part(i) is one; all members call it, once the sums are made.
+  template <class Part>
+  static void finish(const Member& m, int count, Part&& part) {
+    const WeightGrads& first = part(0);
+    const BackwardArgs& f = first.f_;
+    const Layer& l = first.l_;
+    const auto total = [&](T* WeightGrads::* sum, int64_t a, int64_t b) {
+      for (int i = 1; i < count; ++i) {
+        const T* other = part(i).*sum;
+        for (int64_t j = a; j < b; ++j) (first.*sum)[j] += other[j];
       }
+    };
+    const auto result = [&](void* dst, T* WeightGrads::* sum, int64_t size) {
+      int64_t a, b;
+      if (!dst) return;
+      m.share(size, 64, a, b);
+      total(sum, a, b);
+      if (!first.native_) store_row(at(dst, l.dtype, a), first.*sum + a, l.dtype, b - a);
+    };
+    result(f.dw_ih, &WeightGrads::dw_ih_, G * l.H * l.I);
+    result(f.dw_hh, &WeightGrads::dw_hh_, G * l.H * l.R());
+    result(f.dw_hr, &WeightGrads::dw_hr_, l.P * l.H);
+    if (m.id || !first.db_) return;
+    total(&WeightGrads::db_, 0, GC * l.H);
+    for (int j = 0; j < G; ++j) {
+      if (f.db_ih)
+        store_row(at(f.db_ih, l.dtype, Cell::gate_of_x(j) * l.H), first.db_ + (Cell::kGradX + j) * l.H, l.dtype, l.H);
+      if (f.db_hh)
+        store_row(at(f.db_hh, l.dtype, Cell::gate_of_h(j) * l.H), first.db_ + (Cell::kGradH + j) * l.H, l.dtype, l.H);
+    }
   }
 
  private:
@@ -186,7 +189,7 @@ class WeightGrads {
       m.share(panels<T>(R_), 1, a, b);
       pack_rows(h_, c, R_, a, b, [&](int64_t t, int64_t r) -> const void* {
         if (r < steps_.continuing(t)) return steps_.row(f_.y, steps_.before(t), r);
-        return f_.hx ? at(f_.hx, l_.dtype, r * R_) : nullptr;
+        return f_.hx ? at(f_.hx, l_.dtype, steps_.in_batch(r) * R_) : nullptr;
       });
     }
     if (m_) {
@@ -205,23 +208,28 @@ class WeightGrads {
     packer.finish();
   }
 
-  // dx's rows lie at one distance: it is allocated for this.
+  // dx's rows lie at one distance, a part's in groups of a step
   void add_dx(const Member& m, const Chunk& c, const T* dg, T* scratch) const {
     int64_t a, b;
     m.share(c.rows, 1, a, b);
     if (a == b) return;
     static_assert(Cell::kGradX == 0, "the gradients through x stand first in a row of dg");
     const T* left = dg + a * stride_;
-    void* out = at(f_.dx, l_.dtype, (c.begin + a) * l_.I);
+    const auto out = [&](int64_t row, int64_t p) { return at(f_.dx, l_.dtype, row * l_.I + p * W2); };
     for (int64_t p = 0; p < panels<T>(l_.I); ++p) {
       const int64_t n = std::min(l_.I - p * W2, panel_vectors<T>(l_.I, p) * int64_t(L));
-      if (native_ && n % L == 0) {
-        plain_product(b - a, words(G * l_.H), left, stride_, w_ih_, l_.I, p, static_cast<T*>(out) + p * W2, l_.I);
+      if (native_ && steps_.whole() && n % L == 0) {
+        weights_.input(p, b - a, left, stride_, static_cast<T*>(out(c.begin + a, p)), l_.I);
         continue;
       }
-      plain_product(b - a, words(G * l_.H), left, stride_, w_ih_, l_.I, p, scratch, W2);
-      for (int64_t k = 0; k < b - a; ++k)
-        store_row(at(out, l_.dtype, k * l_.I + p * W2), scratch + k * W2, l_.dtype, n);
+      weights_.input(p, b - a, left, stride_, scratch, W2);
+      const auto copy = [&](int64_t k, int64_t row) { store_row(out(row, p), scratch + k * W2, l_.dtype, n); };
+      if (steps_.whole()) {
+        for (int64_t k = 0; k < b - a; ++k) copy(k, c.begin + a + k);
+        continue;
+      }
+      for (int64_t t = c.first, k = 0; t < c.last; ++t)
+        for (int64_t r = 0; r < steps_.batch(t); ++r) copy(k++, steps_.in_all(t, r));
     }
   }
 
@@ -243,20 +251,13 @@ class WeightGrads {
     }
   }
 
-  void convert(const Member& m, void* dst, const T* src, int64_t count) const {
-    int64_t a, b;
-    if (!dst) return;
-    m.share(count, 64, a, b);
-    store_row(at(dst, l_.dtype, a), src + a, l_.dtype, b - a);
-  }
-
   const BackwardArgs& f_;
   const Layer& l_;
-  const int64_t R_, stride_, dh_stride_, chunk_;
+  const TransposedWeights<Cell, T>& weights_;
   const Steps& steps_;
+  const int64_t R_, stride_, dh_stride_, chunk_;
   const bool native_;
-  T* columns_;                                    // a thread's (words of chunk rows, kPitch)
-  T* w_ih_ = nullptr;                             // [panel of I][words of G*H][2L], for dx
+  T* columns_;                                    // a member's (words of chunk rows, kPitch)
   T *x_ = nullptr, *h_ = nullptr, *m_ = nullptr;  // [panel][words of chunk rows][2L]: x, h_{t-1}, h before projection
   T *dw_ih_ = nullptr, *dw_hh_ = nullptr, *dw_hr_ = nullptr;  // as the weights
   T* db_ = nullptr;                                           // (GC*H)

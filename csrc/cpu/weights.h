@@ -1,0 +1,192 @@
+// The weights as the passes read them: packed once a call, by the whole team, for all its parts.
+#pragma once
+#include "half.h"
+#include "team.h"
+#include "tile.h"
+#include "workspace.h"
+
+namespace fastrnn {
+inline namespace FASTRNN_ISA {
+
+// Forward's: panels of a unit block, all gates side by side. A call of few rows reads them as they lie; `half` in their place
+// are bf16 words.
+template <class Cell, class T>
+class GateWeights {
+  using B_ = Blocks<Cell, T>;
+  static constexpr int L = B_::L, G = B_::G, NV = B_::NV;
+  static constexpr int64_t U = B_::U, W = B_::W;
+  static constexpr bool kTakesHalf = sizeof(T) == 4 && !kPairs;
+  static constexpr int64_t kUnpackedRows = 4;  // up to so many rows in all, weights are read as they lie
+
+ public:
+  using Block = typename B_::Block;
+
+  GateWeights(const ForwardArgs& f, int64_t all_rows, Workspace& ws)
+      : w_(f.w),
+        l_(f.layer),
+        R_(l_.R()),
+        NB_(B_::count(l_.H)),
+        half_(kTakesHalf ? static_cast<const uint32_t*>(f.w.half) : nullptr),
+        expanded_(half_ && all_rows >= kExpandedRows),
+        packed_(half_ || l_.dtype != kOperand<T> || all_rows > kUnpackedRows) {
+    if (packed_ && !half_) {
+      w_ih_ = ws.take<T>(NB_ * words(l_.I) * W);
+      w_hh_ = ws.take<T>(NB_ * words(R_) * W);
+    }
+    b_ih_ = ws.take<T>(NB_ * W);
+    b_hh_ = ws.take<T>(NB_ * W);
+    if (l_.P) w_hr_ = ws.take<T>(panels<T>(l_.P) * words(l_.H) * 2 * L);
+  }
+
+  bool packed() const { return packed_; }
+  Block block(int64_t index) const { return B_::at(index, l_.H, packed_); }
+  // Values of the scratch that `input` and `recurrent` want beside their own.
+  int64_t scratch() const { return expanded_ ? std::max(l_.I, R_) * W : 0; }
+
+  void prepare(const Member& m) const {
+    int64_t a, b;
+    m.share(NB_, 1, a, b);
+    for (int64_t u = a; u < b; ++u) {
+      const Block block_u = block(u);
+      if (packed_ && !half_) {
+        pack(w_ih_, w_.w_ih, l_.I, block_u);
+        pack(w_hh_, w_.w_hh, R_, block_u);
+      }
+      pack_bias(b_ih_ + u * W, w_.b_ih, block_u);
+      pack_bias(b_hh_ + u * W, w_.b_hh, block_u);
+    }
+    if (!l_.P) return;
+    m.share(panels<T>(l_.P), 1, a, b);
+    for (int64_t p = a; p < b; ++p)
+      pack_panel(w_hr_ + p * words(l_.H) * 2 * L, panel_vectors<T>(l_.P, p), l_.dtype, l_.H, [&](int64_t j) {
+        const int64_t row = p * 2 * L + j;
+        return row < l_.P ? at(w_.w_hr, l_.dtype, row * l_.H) : nullptr;
+      });
+  }
+
+  // out (rows, gate, unit of the block) = b_ih + W_ih x; x (rows, I), and b_hh + W_hh h; h (rows, R)
+  void input(const Block& b, int64_t rows, const T* x, int64_t stride, T* scratch, T* out) const {
+    product(b, rows, l_.I, x, stride, 0, w_ih_, w_.w_ih, b_ih_ + b.index * W, scratch, out);
+  }
+  void recurrent(const Block& b, int64_t rows, const T* h, int64_t stride, T* scratch, T* out) const {
+    product(b, rows, R_, h, stride, half_ ? half_size<Cell>(l_.H, l_.I) : 0, w_hh_, w_.w_hh, b_hh_ + b.index * W,
+            scratch, out);
+  }
+  // out (rows, 2L) = the columns of panel p of W_hr times hidden (rows, H)
+  void projection(int64_t p, int64_t rows, const T* hidden, int64_t stride, T* out) const {
+    plain_product(rows, words(l_.H), hidden, stride, w_hr_, l_.P, p, out, 2 * L);
+  }
+
+ private:
+  void pack(T* dst, const void* w, int64_t K, const Block& b) const {
+    pack_panel(dst + b.index * words(K) * W, b.vectors, l_.dtype, K, [&](int64_t j) {
+      const auto c = B_::column(b, j);
+      return c.unit < 0 ? nullptr : at(w, l_.dtype, (c.gate * l_.H + c.unit) * K);
+    });
+  }
+
+  void pack_bias(T* dst, const void* bias, const Block& b) const {
+    std::fill(dst, dst + b.width(), T(0));
+    if (bias)
+      for (int64_t g = 0; g < G; ++g)
+        load_row(dst + g * b.pitch, at(bias, l_.dtype, g * l_.H + b.first()), l_.dtype, b.units);
+  }
+
+  // out (rows, gate, unit) = bias + a (rows, K values) * one unit block of the gate weights
+  void product(const Block& b, int64_t rows, int64_t K, const T* a, int64_t stride, int64_t half_matrix,
+               const T* panels, const void* weights, const T* bias, T* scratch, T* out) const {
+    if constexpr (kTakesHalf)
+      if (half_) {
+        const uint32_t* panel = half_ + half_matrix + b.index * half_words(K) * W;
+        if (rows < kExpandedRows) return half_gate_product<NV>(b.vectors, rows, K, a, stride, panel, bias, out);
+        expand_half(panel, b.vectors, K, scratch);
+        return gate_product<NV>(b.vectors, rows, K, a, stride, scratch, bias, out);
+      }
+    if (packed_)
+      return gate_product<NV>(b.vectors, rows, words(K), a, stride, panels + b.index * words(K) * W, bias, out);
+    int64_t n[NV];  // vectors of one panel: the gates, or a one-gate cell's neighbouring units
+    for (int j = 0; j < NV; ++j) n[j] = b.units - (G == 1 ? j * L : 0);
+    unpacked_product<T, NV>(rows, K, a, stride, at(weights, kOperand<T>, b.first() * K), G == 1 ? L : l_.H, n, bias,
+                            out);
+  }
+
+  template <int N>
+  static void gate_product(int vectors, int64_t rows, int64_t K, const T* a, int64_t stride, const T* panel,
+                           const T* bias, T* out) {
+    if constexpr (N > 1)
+      if (vectors < N) return gate_product<N - 1>(vectors, rows, K, a, stride, panel, bias, out);
+    panel_product<T, N>(rows, K, a, stride, panel, bias, out);
+  }
+
+  template <int N>
+  static void half_gate_product(int vectors, int64_t rows, int64_t K, const float* a, int64_t stride,
+                                const uint32_t* panel, const float* bias, float* out) {
+    if constexpr (N > 1)
+      if (vectors < N) return half_gate_product<N - 1>(vectors, rows, K, a, stride, panel, bias, out);
+    half_product<N>(rows, K, a, stride, panel, bias, out);
+  }
+
+  const Weights& w_;
+  const Layer& l_;
+  const int64_t R_, NB_;
+  const uint32_t* half_;          // both matrices as bf16 words, or null
+  const bool expanded_, packed_;  // bf16 words are expanded panel by panel; the weights do not lie as they were given
+  T *w_ih_ = nullptr, *w_hh_ = nullptr;  // [block][word of k][gate][unit]
+  T* w_hr_ = nullptr;                    // [panel][word of k][2L]
+  T *b_ih_, *b_hh_;                      // [block][gate][unit]
+};
+
+// Backward's: the transposed ones, for dh = dg W_hh, dx = dg W_ih and what comes through a projection.
+template <class Cell, class T>
+class TransposedWeights {
+  static constexpr int L = kLanes<T>, G = Cell::kGates;
+  static constexpr int64_t W2 = 2 * L;
+
+ public:
+  TransposedWeights(const BackwardArgs& f, Workspace& ws) : w_(f.w), l_(f.layer), depth_(words(G * l_.H)) {
+    w_hh_ = ws.take<T>(panels<T>(l_.R()) * depth_ * W2);
+    if (f.dx) w_ih_ = ws.take<T>(panels<T>(l_.I) * depth_ * W2);
+    if (l_.P) w_hr_ = ws.take<T>(panels<T>(l_.H) * words(l_.P) * W2);
+  }
+
+  void prepare(const Member& m) const {
+    pack(m, w_hh_, w_.w_hh, l_.R(), G * l_.H,
+         [&](int64_t k) { return Cell::gate_of_h(int(k / l_.H)) * l_.H + k % l_.H; });
+    if (w_ih_)
+      pack(m, w_ih_, w_.w_ih, l_.I, G * l_.H,
+           [&](int64_t k) { return Cell::gate_of_x(int(k / l_.H)) * l_.H + k % l_.H; });
+    if (w_hr_) pack(m, w_hr_, w_.w_hr, l_.H, l_.P, [](int64_t k) { return k; });
+  }
+
+  // out (rows, columns of panel p of R) = dg W_hh; dg (rows, G*H), the part that goes through h
+  void hidden(int64_t p, int64_t rows, const T* dg, int64_t stride, T* out) const {
+    plain_product(rows, depth_, dg, stride, w_hh_, l_.R(), p, out, W2);
+  }
+  // the same for I and W_ih
+  void input(int64_t p, int64_t rows, const T* dg, int64_t stride, T* out, int64_t out_stride) const {
+    plain_product(rows, depth_, dg, stride, w_ih_, l_.I, p, out, out_stride);
+  }
+  // out (rows, columns of panel p of H) = dh W_hr; dh (rows, P)
+  void projection(int64_t p, int64_t rows, const T* dh, int64_t stride, T* out) const {
+    plain_product(rows, words(l_.P), dh, stride, w_hr_, l_.H, p, out, W2);
+  }
+
+ private:
+  // rows row(0), row(1), ... of w (·, n), as panels of n
+  template <class Row>
+  void pack(const Member& m, T* dst, const void* w, int64_t n, int64_t rows, Row&& row) const {
+    int64_t a, b;
+    m.share(panels<T>(n), 1, a, b);
+    RowPacker<T> packer(dst, words(rows), l_.dtype, n, a, b);
+    for (int64_t k = 0; k < rows; ++k) packer.add(at(w, l_.dtype, row(k) * n));
+    packer.finish();
+  }
+
+  const Weights& w_;
+  const Layer& l_;
+  const int64_t depth_;
+  T *w_hh_, *w_ih_ = nullptr, *w_hr_ = nullptr;  // [panel of R, I][words of G*H][2L]; [panel of H][words of P][2L]
+};
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn
