@@ -67,6 +67,16 @@ def test_ragged_rows_in_chunks_over_a_team(poisoned, cell, reverse):
         assert_as_reference(case.with_(lengths=tuple(24 - 9 * b // 63 for b in range(64))))
 
 
+@pytest.mark.cpu
+@pytest.mark.parametrize("cell", CELLS)
+def test_parts_of_the_batch_of_unequal_size(poisoned, cell):
+    """A batch that the team does not divide, in several chunks, and steps with fewer rows than threads."""
+    case = Case(cell, 41, 23, 10, 26)
+    torch.set_num_threads(3)  # the configuration sets it back
+    assert_as_reference(case)
+    assert_as_reference(ragged(case.with_(reverse=True, state=False)))
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_rows_that_share_cache_sets(poisoned, cell):
     """Rows 2 KiB apart (256 doubles): input and state are copied to better strides."""
