@@ -50,10 +50,13 @@ def run(arguments: argparse.Namespace, say: Any = print) -> dict[str, Any]:
     }
     equal: dict[Any, grid.Case] = {}
 
+    def note(text: str) -> None:
+        say(text)
+        records.save(arguments.out, result, training_report.page([result]))
+
     def done(record: dict[str, Any]) -> None:
         result["records"].append(record)
-        say(training_report.line(record))
-        records.save(arguments.out, result, training_report.page([result]))
+        note(training_report.line(record))
 
     try:
         for name in arguments.tasks:
@@ -64,7 +67,7 @@ def run(arguments: argparse.Namespace, say: Any = print) -> dict[str, Any]:
                         done(whole.measure(task, cell, threads, arguments.budget))
                     except whole.Disagreement as error:
                         result["refused"][f"{name}, {records.CELLS[cell]}"] = str(error)
-                        say(f"refused: {name}, {cell}: {error}")
+                        note(f"refused: {name}, {cell}: {error}")
                 for case in whole.equal_cases(task, cell):
                     equal.setdefault((cell, case.text), case)  # tasks may share a layer and its shape
         for case in equal.values():
