@@ -185,8 +185,10 @@ def measure(prepared: Prepared, cell: str, threads: int, budget: float) -> dict[
     runs: dict[str, Callable[[], None]] = dict(passes)
     for backend in BACKENDS:  # of a model of their own, whose parameters stay
         one = prepared.make(cell, backend)
-        calls = [call for batch in one.batches(0)[1 : 1 + steps] for call in recurrent_calls(one, batch)]
-        runs[f"{backend} layers"] = partial(replay, calls)
+        calls = [
+            call for batch in one.batches(0)[1 : 1 + steps] for call in recurrent_calls(one, prepared.recipe, batch)
+        ]
+        runs[f"{backend} layers"] = partial(replay, calls, prepared.recipe)
     timing = interleave(runs, budget)
     count = sum(first.task.count(batch) for batch, _ in first.plan[1 : 1 + steps]) / steps
     taken = timing.as_dict()
@@ -222,7 +224,7 @@ def equal_cases(prepared: Prepared, cell: str, batches: int = 8) -> Iterator[Cas
     task = prepared.make(cell, BACKENDS[0])
     shapes: dict[Any, list[tuple[int, int]]] = {}
     for batch in task.batches(0)[:batches]:
-        for layer, inputs in recurrent_calls(task, batch):
+        for layer, inputs in recurrent_calls(task, prepared.recipe, batch):
             shapes.setdefault(layer, []).append(_shape(inputs[0]))
     for name, layer in task.model.named_modules():
         if layer in shapes:

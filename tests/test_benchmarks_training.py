@@ -1,7 +1,6 @@
 """Whole training beside torch.nn: the steps are those of `fit`, wrong losses are refused, tables. No time decides."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -95,7 +94,7 @@ def test_command_on_shipped_data(tmp_path, capsys):
     assert report.main([str(tmp_path / "out.json"), "--tasks", str(page)]) == 0
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "\nold\n" not in text
-    assert re.search(r"\| names \| Elman RNN|\| names \| RNN \| 128, batches of 64 \|", text)
+    assert "| names | RNN | 128, batches of 64 |" in text
     assert report.main([str(tmp_path / "out.json"), "--tasks", str(page)]) == 0 and page.read_text() == text
 
 

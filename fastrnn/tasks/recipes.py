@@ -50,6 +50,11 @@ class Recipe(ABC):
         """Scales the loss where fp16's small exponent needs it, and does nothing otherwise."""
         return torch.amp.GradScaler(device.type, enabled=self.amp == "fp16")
 
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """What the loss of a step is computed under."""
+        dtype = torch.float16 if self.amp == "fp16" else torch.bfloat16
+        return torch.autocast(device.type, dtype, enabled=self.amp != "off")
+
     def update(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, scaler: Any = None
     ) -> None:  # fmt: skip
@@ -117,8 +122,7 @@ class Learner:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        amp = self.recipe.amp
-        with torch.autocast(self.device.type, torch.float16 if amp == "fp16" else torch.bfloat16, enabled=amp != "off"):
+        with self.recipe.autocast(self.device):
             value = loss(batch)
         self.recipe.update(self.model, self.optimizer, value if factor == 1.0 else value * factor, self.scaler)
         return value.detach()

@@ -59,7 +59,7 @@ def compare(make: Callable[[str], Trainable], recipe: Recipe, options: dict[str,
     return interleaved_rates(passes, rounds)
 
 
-def recurrent_calls(task: Trainable, batch: Any) -> list[tuple[nn.Module, tuple[Any, ...]]]:
+def recurrent_calls(task: Trainable, recipe: Recipe, batch: Any) -> list[tuple[nn.Module, tuple[Any, ...]]]:
     """The calls that the loss of `batch` makes of layers made by `recurrent`: each layer and its inputs, cut from
     their graph."""
     calls: list[tuple[nn.Module, tuple[Any, ...]]] = []
@@ -67,14 +67,16 @@ def recurrent_calls(task: Trainable, batch: Any) -> list[tuple[nn.Module, tuple[
         for module in filter(is_recurrent, task.model.modules()):
             hook = module.register_forward_pre_hook(lambda layer, inputs: calls.append((layer, inputs)))
             hooks.callback(hook.remove)
-        task.loss(batch)
+        with recipe.autocast(next(task.model.parameters()).device):
+            task.loss(batch)
     return [(layer, _detached(inputs)) for layer, inputs in calls]
 
 
-def replay(calls: Sequence[tuple[nn.Module, tuple[Any, ...]]]) -> None:
+def replay(calls: Sequence[tuple[nn.Module, tuple[Any, ...]]], recipe: Recipe) -> None:
     """Those calls again, forward and backward, by themselves."""
     for layer, inputs in calls:
-        outputs = [out for out in _tensors(layer(*inputs)) if out.requires_grad][:1]
+        with recipe.autocast(next(layer.parameters()).device):
+            outputs = [out for out in _tensors(layer(*inputs)) if out.requires_grad][:1]
         leaves = [leaf for leaf in (*_tensors(inputs), *layer.parameters()) if leaf.requires_grad]
         torch.autograd.grad(outputs, leaves, [torch.ones_like(out) for out in outputs], allow_unused=True)
 
@@ -88,12 +90,12 @@ def recurrent_share(task: Trainable, recipe: Recipe, steps: int = 5) -> float:
     batches = task.batches(0)[: steps + 1]
     one, shares = Steps(task, recipe, batches[:1]), []
     for batch in batches:
-        calls = recurrent_calls(task, batch)
+        calls = recurrent_calls(task, recipe, batch)
         one.batches = [batch]
         started = time.perf_counter()
         one()
         between = time.perf_counter()
-        replay(calls)
+        replay(calls, recipe)
         _wait(one.learner.device)
         shares.append((time.perf_counter() - between) / (between - started))
     return median(shares[1:] or shares)
