@@ -81,7 +81,7 @@ def _training(rows: Sequence[Row]) -> str:
                 *(f"{_median(row, share(b)):.2f}" for b in ("torch", "fastrnn")),
                 f"{_median(row, at_most):.2f}", f"{1e3 / ours:.3g}",
                 f"{1e3 / ours * record['units']:,.0f} {record['unit']}",
-                f"{max(r['apart'] for r, _ in row.pairs):.0e}",
+                f"{max(r['apart'] for r, _ in row.pairs):.0e}".replace("0e+00", "0"),
             ]
         )  # fmt: skip
     return table(head, lines, text_columns=3)
@@ -114,6 +114,8 @@ def closing(result: dict[str, Any]) -> str:
 def tables(runs: Sequence[dict[str, Any]]) -> str:
     """Both tables for each thread count, and the conditions of the runs."""
     rows = rows_of(runs)
+    names, cells = list(dict.fromkeys(row.record["name"] for row in rows)), list(CELLS)
+    rows.sort(key=lambda row: (names.index(row.record["name"]), cells.index(row.record["cell"])))
     parts = [LEGEND]
     for threads in dict.fromkeys(row.record["threads"] for row in rows):
         for group, make, legend in (("training", _training, ""), ("equal", _equal, EQUAL_LEGEND)):

@@ -178,7 +178,10 @@ def test_the_price_of_packing_is_told_for_both():
 
 def test_runs_are_joined_and_rows_that_were_disturbed_in_all_are_marked():
     runs = [result(record(times=(8.0, ours, 6.0, 2.0)), record(cell="rnn", quiet=False)) for ours in (4.0, 2.0, 5.0)]
-    text = training_report.tables([*runs, result(record(name="lm"))])
+    text = training_report.tables([*runs, result(record(name="lm", apart=0.0), record(cell="lstm"))])
+    cells = [line.split(" | ")[:2] for line in text.splitlines() if line.startswith(("| news", "| lm"))]
+    assert cells == [["| news", "LSTM"], ["| news", "GRU"], ["| news", "RNN"], ["| lm", "GRU"]], "in order of the tasks"
+    assert "| 8,000 headlines | 0 |" in text
     assert "| news | GRU | 128 | 8 ± 2% | 4 ± 2% | 2.00 |" in text and "| lm | GRU |" in text
     assert "| 2.00! |" in text and text.count("- command: ") == 4
     assert training_report.closing(runs[0]) == "1 of 2 rows undisturbed; slower with fastrnn: none"
