@@ -9,7 +9,7 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from benchmarks.native import CannotCompile, compiled
 
 ROOT = Path(__file__).resolve().parents[1]
+FORMAT = 2
 
 
 def _read(path: Path) -> str:
@@ -108,6 +109,20 @@ def _barrier_ns(threads: int) -> float | None:
     """One barrier of the kernels' team in nanoseconds; None where the kernels cannot be loaded."""
     kernels = _kernels()
     return None if kernels is None else float(kernels.barrier_ns(threads))
+
+
+def about(command: str, threads: Iterable[int], versions: Mapping[str, str]) -> dict[str, Any]:
+    """What the JSON of a run begins with: how it was started, on which commit and machine, and the machine's limits."""
+    return {
+        "format": FORMAT,
+        "command": command,
+        "date": date(),
+        "commit": git_commit(),
+        "machine": processor(),
+        "versions": {"python": platform.python_version(), **versions},
+        "isa": isa(),
+        "limits": limits(threads),
+    }
 
 
 LEVELS = ("L1", "L2", "L3", "DRAM")

@@ -23,6 +23,15 @@ def load(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def save(stem: Path, result: dict[str, Any], page: str) -> list[Path]:
+    """Writes a run as STEM.json and its page as STEM.md; returns both."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = [stem.with_name(stem.name + suffix) for suffix in (".json", ".md")]
+    for path, text in zip(paths, (json.dumps(result, indent=1) + "\n", page), strict=True):
+        path.write_text(text, encoding="utf-8")
+    return paths
+
+
 def ours(record: Record) -> str:
     """The peer whose speed-up is told: fastrnn, or the last one where it was not timed."""
     return OURS if OURS in record["spreads"] else list(record["spreads"])[-1]

@@ -4,6 +4,8 @@ python benchmarks/report.py RUN.json                       the whole page of one
 python benchmarks/report.py RUN.json --fill README.md      its short table, between that file's markers
 python benchmarks/report.py RUN1.json RUN2.json RUN3.json --doc docs/benchmarks.md
                                                            the page of several runs, with targets and plots
+python benchmarks/report.py RUN.json ... --tasks docs/tasks.md
+                                                           the tables of whole training, of runs of training.py
 """
 
 from __future__ import annotations
@@ -233,18 +235,21 @@ def fill(text: str, result: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    from benchmarks import document
+    from benchmarks import document, training_report
 
     p = argparse.ArgumentParser(prog="benchmarks/report.py", description="Benchmark JSON to Markdown.")
-    p.add_argument("result", type=Path, nargs="+", help="JSON file that benchmarks/run.py wrote; several with --doc")
+    p.add_argument(
+        "result", type=Path, nargs="+", help="JSON file that benchmarks/run.py wrote; several with --doc or --tasks"
+    )
     group = p.add_mutually_exclusive_group()
     group.add_argument("--fill", type=Path, metavar="FILE", help=f"write the short table between {BEGIN} and {END}")
     group.add_argument("--doc", type=Path, metavar="FILE", help="write the page of all runs; notes in it are kept")
+    group.add_argument("--tasks", type=Path, metavar="FILE", help="write the tables of whole training into that file")
     arguments = p.parse_args(argv)
-    if len(arguments.result) > 1 and arguments.doc is None:
-        p.error("several results need --doc FILE")
+    if len(arguments.result) > 1 and not (arguments.doc or arguments.tasks):
+        p.error("several results need --doc FILE or --tasks FILE")
     results = [load(path) for path in arguments.result]
-    target = arguments.fill or arguments.doc
+    target = arguments.fill or arguments.doc or arguments.tasks
     if target is None:
         print(page(results[0]), end="")
         return 0
@@ -252,7 +257,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.doc:
             print("\n".join(f"wrote {path}" for path in document.write(arguments.doc, results)))
         else:
-            target.write_text(fill(target.read_text(encoding="utf-8"), results[0]), encoding="utf-8")
+            text = target.read_text(encoding="utf-8")
+            text = training_report.fill(text, results) if arguments.tasks else fill(text, results[0])
+            target.write_text(text, encoding="utf-8")
     except ValueError as error:
         p.error(f"{target}: {error}")
     return 0

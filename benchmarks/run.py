@@ -11,7 +11,6 @@ outputs differ is an error, not a row of the table.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import sys
@@ -25,13 +24,11 @@ if __package__ in (None, ""):
 
 import torch
 
-from benchmarks import base, grid, machine, memory, report
+from benchmarks import base, grid, machine, memory, records, report
 from benchmarks.measure import measure
 from benchmarks.peers import MODES, PEERS, Peer, modules
 from benchmarks.timing import WINDOW
 from benchmarks.worker import Workers
-
-FORMAT = 2
 
 
 def chosen_peers(arguments: argparse.Namespace) -> tuple[dict[str, Peer], dict[str, str]]:
@@ -70,16 +67,9 @@ def run(
     for name, why in missing.items():
         say(f"left out: {name}: {why}")
     result: dict[str, Any] = {
-        "format": FORMAT,
-        "command": arguments.command,
-        "date": machine.date(),
-        "commit": machine.git_commit(),
-        "machine": machine.processor(),
-        "versions": {"python": sys.version.split()[0], **{name: peer.version() for name, peer in peers.items()}},
-        "isa": machine.isa(),
+        **machine.about(arguments.command, arguments.threads, {n: peer.version() for n, peer in peers.items()}),
         "labels": {name: peer.label for name, peer in peers.items()},
         "left out": dict(missing),
-        "limits": machine.limits(arguments.threads),
         "settings": {"budget": arguments.budget, "window": arguments.window},
         "records": [],
         "memory": [],
@@ -172,10 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, base.CannotBuild) as error:
         p.error(str(error))
     result = run(arguments, peers, missing)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    for suffix, text in ((".json", json.dumps(result, indent=1) + "\n"), (".md", report.page(result))):
-        path = arguments.out.with_name(arguments.out.name + suffix)
-        path.write_text(text, encoding="utf-8")
+    for path in records.save(arguments.out, result, report.page(result)):
         print(f"wrote {path}")
     print(report.closing(result))
     return 0

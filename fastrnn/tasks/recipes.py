@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["SGD", "AdamW", "Recipe"]
+__all__ = ["SGD", "AdamW", "Learner", "Recipe"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class Recipe(ABC):
     def scaler(self, device: torch.device) -> torch.amp.GradScaler:
         """Scales the loss where fp16's small exponent needs it, and does nothing otherwise."""
         return torch.amp.GradScaler(device.type, enabled=self.amp == "fp16")
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """What the loss of a step is computed under."""
+        dtype = torch.float16 if self.amp == "fp16" else torch.bfloat16
+        return torch.autocast(device.type, dtype, enabled=self.amp != "off")
 
     def update(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, scaler: Any = None
@@ -100,3 +106,23 @@ class SGD(Recipe):
 
     def stated(self) -> str:
         return f"SGD, fused, lr {self.lr:g}, times {self.factor:g} when validation stalls, {super().stated()}"
+
+
+class Learner:
+    """A model that learns by a recipe: it with its optimizer, whose every step is made here."""
+
+    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
+        self.model, self.recipe, self.device = model, recipe, next(model.parameters()).device
+        self.optimizer, self.scaler = recipe.optimizer(model), recipe.scaler(self.device)
+
+    def step(self, loss: Callable[[Any], Tensor], batch: Any, lr: float, factor: float = 1.0) -> Tensor:
+        """A step at the rate `lr` down the gradient of `factor * loss(batch)`, under autocast where the recipe says so.
+
+        Returns `loss(batch)`, detached.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        with self.recipe.autocast(self.device):
+            value = loss(batch)
+        self.recipe.update(self.model, self.optimizer, value if factor == 1.0 else value * factor, self.scaler)
+        return value.detach()

@@ -15,10 +15,10 @@ from torch.nn.utils.rnn import PackedSequence
 from fastrnn.tasks import processes
 from fastrnn.tasks.errors import UserError
 from fastrnn.tasks.layers import BACKENDS, is_recurrent, probe
-from fastrnn.tasks.recipes import Recipe
+from fastrnn.tasks.recipes import Learner, Recipe
 from fastrnn.tasks.training import Trainable
 
-__all__ = ["Steps", "compare", "interleaved_rates", "recurrent_share", "speed_line"]
+__all__ = ["Steps", "compare", "interleaved_rates", "recurrent_calls", "recurrent_share", "replay", "speed_line"]
 
 
 class Steps:
@@ -26,16 +26,15 @@ class Steps:
     spare."""
 
     def __init__(self, task: Trainable, recipe: Recipe, batches: Sequence[Any]) -> None:
-        self.task, self.recipe, self.batches = task, recipe, batches
-        self.optimizer = recipe.optimizer(task.model)
-        self.device = next(task.model.parameters()).device
+        self.task, self.batches = task, batches
+        self.learner = Learner(task.model, recipe)
 
     def __call__(self) -> int:
         self.task.model.train()
         self.task.carried = None
         for batch in self.batches:
-            self.recipe.update(self.task.model, self.optimizer, self.task.loss(batch))
-        _wait(self.device)
+            self.learner.step(self.task.loss, batch, self.learner.recipe.lr)
+        _wait(self.learner.device)
         return sum(self.task.count(batch) for batch in self.batches)
 
 
@@ -60,31 +59,44 @@ def compare(make: Callable[[str], Trainable], recipe: Recipe, options: dict[str,
     return interleaved_rates(passes, rounds)
 
 
+def recurrent_calls(task: Trainable, recipe: Recipe, batch: Any) -> list[tuple[nn.Module, tuple[Any, ...]]]:
+    """The calls that the loss of `batch` makes of layers made by `recurrent`: each layer and its inputs, cut from
+    their graph."""
+    calls: list[tuple[nn.Module, tuple[Any, ...]]] = []
+    with ExitStack() as hooks:
+        for module in filter(is_recurrent, task.model.modules()):
+            hook = module.register_forward_pre_hook(lambda layer, inputs: calls.append((layer, inputs)))
+            hooks.callback(hook.remove)
+        with recipe.autocast(next(task.model.parameters()).device):
+            task.loss(batch)
+    return [(layer, _detached(inputs)) for layer, inputs in calls]
+
+
+def replay(calls: Sequence[tuple[nn.Module, tuple[Any, ...]]], recipe: Recipe) -> None:
+    """Those calls again, forward and backward, by themselves."""
+    for layer, inputs in calls:
+        with recipe.autocast(next(layer.parameters()).device):
+            outputs = [out for out in _tensors(layer(*inputs)) if out.requires_grad][:1]
+        leaves = [leaf for leaf in (*_tensors(inputs), *layer.parameters()) if leaf.requires_grad]
+        torch.autograd.grad(outputs, leaves, [torch.ones_like(out) for out in outputs], allow_unused=True)
+
+
 def recurrent_share(task: Trainable, recipe: Recipe, steps: int = 5) -> float:
     """The share of a training step that the recurrent layers take, forward and backward.
 
     Each call that a step makes of a layer made by `recurrent` is noted with its input, and repeated alone. Median
-    over `steps` batches, the first of which is warm-up. Draws and gradients change: for a model to spare.
+    over `steps` batches, after one that is warm-up. Draws and parameters change: for a model to spare.
     """
     batches = task.batches(0)[: steps + 1]
     one, shares = Steps(task, recipe, batches[:1]), []
-    calls: list[tuple[nn.Module, tuple[Any, ...]]] = []
     for batch in batches:
-        calls.clear()
-        with ExitStack() as hooks:
-            for module in filter(is_recurrent, task.model.modules()):
-                hook = module.register_forward_pre_hook(lambda layer, inputs: calls.append((layer, inputs)))
-                hooks.callback(hook.remove)
-            task.loss(batch)
-        replay = [(layer, _detached(inputs)) for layer, inputs in calls]
+        calls = recurrent_calls(task, recipe, batch)
         one.batches = [batch]
         started = time.perf_counter()
         one()
         between = time.perf_counter()
-        for layer, inputs in replay:
-            outputs = [out for out in _tensors(layer(*inputs)) if out.requires_grad]
-            torch.autograd.backward(outputs[:1], [torch.ones_like(outputs[0])])
-        _wait(one.device)
+        replay(calls, recipe)
+        _wait(one.learner.device)
         shares.append((time.perf_counter() - between) / (between - started))
     return median(shares[1:] or shares)
 

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from fastrnn.tasks import processes
 from fastrnn.tasks.errors import Interrupted, UserError
-from fastrnn.tasks.recipes import Recipe
+from fastrnn.tasks.recipes import Learner, Recipe
 from fastrnn.tasks.run import Run
 from fastrnn.tasks.signals import StopRequest
 
@@ -116,8 +116,8 @@ def fit(task: Trainable, recipe: Recipe, run: Run) -> Fit:
 class _Training:
     def __init__(self, task: Trainable, recipe: Recipe, run: Run) -> None:
         self.task, self.recipe, self.folder, self.file = task, recipe, run, f"{task.name}.pt"
-        self.device = next(task.model.parameters()).device
-        self.optimizer, self.scaler = recipe.optimizer(task.model), recipe.scaler(self.device)
+        self.learner = Learner(task.model, recipe)
+        self.device = self.learner.device
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         self.state: dict[str, Any] = {
             "epoch": 0, "step": 0, "units": 0, "terms": 0, "all_units": 0, "history": [], "best": None,
@@ -142,8 +142,8 @@ class _Training:
                 raise UserError(f"{self.folder.path} was trained by {len(own)} processes: resume with as many")
             own = own[processes.rank()]
             self.task.model.load_state_dict(saved["model"])
-            self.optimizer.load_state_dict(saved["optimizer"])
-            self.scaler.load_state_dict(saved["scaler"])
+            self.learner.optimizer.load_state_dict(saved["optimizer"])
+            self.learner.scaler.load_state_dict(saved["scaler"])
             self.loss_sum, self.task.carried = own["loss"].to(self.device), own["carried"]
         except (KeyError, RuntimeError, ValueError) as error:
             raise self.folder.misfit(self.file) from error
@@ -157,8 +157,8 @@ class _Training:
         own = {"loss": self.loss_sum.cpu(), "carried": _to_cpu(task.carried), "rng": torch.get_rng_state()}
         if self.device.type == "cuda":
             own["cuda_rng"] = torch.cuda.get_rng_state(self.device)
-        state["model"], state["optimizer"] = task.model.state_dict(), self.optimizer.state_dict()
-        state["scaler"], state["processes"] = self.scaler.state_dict(), processes.gather(own)
+        state["model"], state["optimizer"] = task.model.state_dict(), self.learner.optimizer.state_dict()
+        state["scaler"], state["processes"] = self.learner.scaler.state_dict(), processes.gather(own)
         processes.first(lambda: self.folder.write_state(self.file, state))
         self._tick(training=False)
         self.saved_at = self.mark
@@ -215,8 +215,6 @@ class _Training:
             for batch in islice(batches, state["step"], None):
                 done = state["epoch"] * steps + state["step"]
                 state["lr"] = recipe.lr_at(done, recipe.epochs * steps, state["stalls"])
-                for group in self.optimizer.param_groups:
-                    group["lr"] = state["lr"]
                 loss = self._step(batch)
                 state["step"] += 1
                 state["units"] += task.count(batch)
@@ -241,7 +239,7 @@ class _Training:
 
     def _step(self, batch: Any) -> Tensor:
         """One step down the gradient of the whole batch's mean loss, of which each process computes a part."""
-        task, recipe = self.task, self.recipe
+        task = self.task
         weight, factor = task.weight(batch), 1.0
         if processes.world() > 1:
             whole, weight = weight, 0
@@ -251,13 +249,9 @@ class _Training:
             else:  # fewer examples than processes: this one computes something too, and it counts for nothing
                 batch = task.share(batch, 0, processes.world())
             factor = weight * processes.world() / whole  # DistributedDataParallel takes the mean over processes
-        with torch.autocast(
-            self.device.type, torch.float16 if recipe.amp == "fp16" else torch.bfloat16, enabled=recipe.amp != "off"
-        ):
-            loss = self.module(batch)
-        recipe.update(task.model, self.optimizer, loss if factor == 1.0 else loss * factor, self.scaler)
-        self.loss_sum += loss.detach() * weight
-        return loss.detach()
+        loss = self.learner.step(self.module, batch, self.state["lr"], factor)
+        self.loss_sum += loss * weight
+        return loss
 
     def _end_epoch(self) -> None:
         """Validate, note the epoch in the history, keep the parameters if they are the best, and print a line."""

@@ -14,7 +14,7 @@ from fastrnn.tasks.translate.batches import Encoded, Sentences, pack_sources
 from fastrnn.tasks.translate.data import read_pairs, split_pairs
 from fastrnn.tasks.translate.decode import beam_search
 from fastrnn.tasks.translate.models import Translator
-from fastrnn.tasks.translate.train import describe, prepare
+from fastrnn.tasks.translate.train import describe, maker
 from fastrnn.tasks.translate.vocabulary import END, START, UNKNOWN
 
 KINDS = [(cell, attention) for cell in ("gru", "lstm", "rnn") for attention in (False, True)]
@@ -184,7 +184,7 @@ def test_dropout_is_the_same_at_all_steps_of_a_sentence():
 def task(backend="fastrnn", **options):
     chosen = {**OPTIONS, **options, "backend": backend}
     split = split_pairs(read_pairs("builtin")[:900])
-    return prepare({"options": chosen, **describe(split, chosen)}, split)
+    return maker({"options": chosen, **describe(split, chosen)}, split)()
 
 
 @pytest.mark.parametrize(("cell", "attention"), KINDS)

@@ -12,7 +12,7 @@ from fastrnn.tasks.errors import UserError
 from fastrnn.tasks.lm import predict
 from fastrnn.tasks.lm.corpus import Dictionary
 from fastrnn.tasks.lm.sources import cut, join, load, read_part
-from fastrnn.tasks.lm.train import RECIPES, quality
+from fastrnn.tasks.lm.train import RECIPES, complete, quality
 from fastrnn.tasks.lm.train import train as train_run
 from fastrnn.tasks.options import Command, RunPath, Seed, begin, note, stoppable, train_options
 from fastrnn.tasks.run import Run
@@ -63,10 +63,7 @@ def _by_recipe(name: str) -> str:
                lr_help=f"[{_by_recipe('lr')}]")  # fmt: skip
 def train(out: Path, resume: bool, no_compare: bool, **options: Any) -> None:
     """Train a language model into the folder RUN."""
-    for name, value in RECIPES[options["recipe"]].items():
-        if options[name] is None:
-            options[name] = value
-    options["embedding"] = options["embedding"] or options["hidden"]
+    complete(options)
     if not resume:
         _check(options)
     run, corpus = begin("lm", options, out, resume, load)

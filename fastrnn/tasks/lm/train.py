@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from fastrnn.tasks.speed import compare as compare_backends
 from fastrnn.tasks.speed import recurrent_share, speed_line
 from fastrnn.tasks.training import fit
 
-__all__ = ["RECIPES", "build", "quality", "train"]
+__all__ = ["RECIPES", "build", "complete", "maker", "quality", "recipe_of", "train"]
 
 RECIPES: dict[str, dict[str, Any]] = {
     "course": {
@@ -32,6 +33,14 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 """The options that a recipe sets where they are not given."""
+
+
+def complete(options: dict[str, Any]) -> None:
+    """Fill in those of the options that were not given: the recipe's, and the embedding's size."""
+    for name, value in RECIPES[options["recipe"]].items():
+        if options[name] is None:
+            options[name] = value
+    options["embedding"] = options["embedding"] or options["hidden"]
 
 
 def build(config: dict[str, Any], backend: str | None = None) -> LanguageModel:
@@ -53,22 +62,29 @@ def quality(model: LanguageModel, part: Part) -> dict[str, float]:
     return scores
 
 
-def _recipe(options: dict[str, Any]) -> Recipe:
+def recipe_of(options: dict[str, Any]) -> Recipe:
+    """The recipe of a run's options."""
     more = {"clip": options["clip"], "weight_decay": options["weight_decay"]}
     kind = SGD if options["recipe"] == "course" else AdamW
     return kind(**recipe_options(options), **more)
 
 
-def train(run: Run, corpus: Corpus, compare: bool = True) -> dict[str, Any]:
-    """Train the model of `run`'s configuration, or finish it; write and return the metrics, and draw the plot."""
-    config, options = run.config, run.config["options"]
-    recipe, metrics = _recipe(options), report.common(run, "tokens")
+def maker(config: dict[str, Any], corpus: Corpus) -> Callable[..., LanguageModelTask]:
+    """`make(backend)`: the task of the configuration with a new model, by default of the run's own backend."""
+    options = config["options"]
 
     def make(backend: str | None = None) -> LanguageModelTask:
         torch.manual_seed(options["seed"])
         model = build(config, backend).to(options["device"])
         return LanguageModelTask(model, corpus.train.numbers, corpus.valid.numbers, options)
 
+    return make
+
+
+def train(run: Run, corpus: Corpus, compare: bool = True) -> dict[str, Any]:
+    """Train the model of `run`'s configuration, or finish it; write and return the metrics, and draw the plot."""
+    config, options = run.config, run.config["options"]
+    recipe, make, metrics = recipe_of(options), maker(config, corpus), report.common(run, "tokens")
     task = make()
     done = fit(task, recipe, run)
     judged = "test" if corpus.test is not None else "valid"

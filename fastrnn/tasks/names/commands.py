@@ -10,10 +10,10 @@ import click
 
 from fastrnn.tasks.errors import UserError
 from fastrnn.tasks.names import predict
-from fastrnn.tasks.names.data import LONGEST, Alphabet, Split, normalise, read_classes, split_names
+from fastrnn.tasks.names.data import LONGEST, Alphabet, normalise
 from fastrnn.tasks.names.models import Classifier, Generator
 from fastrnn.tasks.names.objectives import TASKS
-from fastrnn.tasks.names.train import describe
+from fastrnn.tasks.names.train import load_data
 from fastrnn.tasks.names.train import train as train_run
 from fastrnn.tasks.options import Command, RunPath, Seed, begin, note, stoppable, train_options
 from fastrnn.tasks.run import Run
@@ -43,14 +43,9 @@ def train(out: Path, resume: bool, no_compare: bool, **options: Any) -> None:
 
     The generator's state is twice --hidden: it has more to keep in mind.
     """
-    run, split = begin("names", options, out, resume, _load)
+    run, split = begin("names", options, out, resume, load_data)
     with stoppable("names", run):
         train_run(run, split, compare=not no_compare)
-
-
-def _load(options: dict[str, Any]) -> tuple[Split, dict[str, Any]]:
-    split = split_names(read_classes(options["data"]))
-    return split, describe(split)
 
 
 @names.command()

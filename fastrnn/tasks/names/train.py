@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from fastrnn.tasks import report
-from fastrnn.tasks.names.data import UNKNOWN, Alphabet, Encoded, Split
+from fastrnn.tasks.names.data import UNKNOWN, Alphabet, Encoded, Split, read_classes, split_names
 from fastrnn.tasks.names.models import Classifier, Generator
 from fastrnn.tasks.names.objectives import TASKS, ClassifierTask, GeneratorTask
 from fastrnn.tasks.options import recipe_options
 from fastrnn.tasks.plots import confusion_plot, curve_plot
-from fastrnn.tasks.recipes import AdamW
+from fastrnn.tasks.recipes import AdamW, Recipe
 from fastrnn.tasks.run import Run
 from fastrnn.tasks.speed import compare as compare_backends
 from fastrnn.tasks.speed import recurrent_share, speed_line
 from fastrnn.tasks.training import fit
 
-__all__ = ["build", "chosen", "describe", "train"]
+__all__ = ["build", "chosen", "describe", "load_data", "maker", "recipe_of", "train"]
+
+
+def load_data(options: dict[str, Any]) -> tuple[Split, dict[str, Any]]:
+    """The data that a run's options name, and what its configuration holds of them."""
+    split = split_names(read_classes(options["data"]))
+    return split, describe(split)
 
 
 def describe(split: Split) -> dict[str, Any]:
@@ -49,6 +56,27 @@ def build(which: str, config: dict[str, Any], backend: str | None = None) -> Cla
     return Classifier(*sizes, backend=backend, bidirectional=options["bidirectional"], **shape)
 
 
+def recipe_of(options: dict[str, Any]) -> Recipe:
+    """The recipe of a run's options."""
+    return AdamW(**recipe_options(options))
+
+
+def maker(config: dict[str, Any], split: Split) -> Callable[..., ClassifierTask | GeneratorTask]:
+    """`make(backend, which)`: a task of the configuration with a new model, by default of the run's own backend and
+    the first that is to be trained; the same model for the same seed."""
+    options = config["options"]
+    alphabet = Alphabet(config["characters"], config["rare"])
+    parts = {name: Encoded.of(getattr(split, name), alphabet) for name in ("train", "valid", "test")}
+
+    def make(backend: str | None = None, which: str | None = None) -> ClassifierTask | GeneratorTask:
+        which = which or chosen(options)[0]
+        # seeded for each anew, so that a model is the same whether or not another was made before it
+        torch.manual_seed(options["seed"])
+        return TASKS[which](build(which, config, backend).to(options["device"]), parts, options)
+
+    return make
+
+
 def train(run: Run, split: Split, compare: bool = True) -> dict[str, Any]:
     """Train the models of `run`'s configuration, or finish them; write and return the metrics, and draw the
     plots.
@@ -57,24 +85,17 @@ def train(run: Run, split: Split, compare: bool = True) -> dict[str, Any]:
     speed.
     """
     config, options = run.config, run.config["options"]
-    alphabet = Alphabet(config["characters"], config["rare"])
-    parts = {name: Encoded.of(getattr(split, name), alphabet) for name in ("train", "valid", "test")}
-    recipe = AdamW(**recipe_options(options))
-    metrics = report.common(run, "names")
+    recipe, make = recipe_of(options), maker(config, split)
+    parts, metrics = make().parts, report.common(run, "names")
     metrics["names"] = {name: len(part) for name, part in parts.items()}
     metrics["unknown_characters_in_test"] = int((parts["test"].padded == UNKNOWN).sum())
 
-    def make(which: str, backend: str | None = None) -> ClassifierTask | GeneratorTask:
-        # seeded for each anew, so that a model is the same whether or not another was made before it
-        torch.manual_seed(options["seed"])
-        return TASKS[which](build(which, config, backend).to(options["device"]), parts, options)
-
     for which in chosen(options):
-        task = make(which)
+        task = make(which=which)
         done = fit(task, recipe, run)
         quality = task.scores(parts["test"])
         metrics["quality"].update(quality)
-        metrics[which] = report.fitted(task, recipe, done, quality, recurrent_share(make(which), recipe))
+        metrics[which] = report.fitted(task, recipe, done, quality, recurrent_share(make(which=which), recipe))
         shown = "  ".join(f"{key} {value:.4f}" for key, value in quality.items())
         spent = f"{done.seconds:.1f} s of training, {done.units / done.seconds / 1000:.1f}k names/s"
         print(f"{which} on {len(parts['test'])} test names, best epoch {done.best_epoch}: {shown}  ({spent})",
@@ -86,7 +107,7 @@ def train(run: Run, split: Split, compare: bool = True) -> dict[str, Any]:
     curves = {which: metrics[which]["epochs"] for which in chosen(options)}
     run.write_bytes("curve.png", curve_plot(curves, f"names, {options['cell']} {options['hidden']}"))
     run.write_json("metrics.json", metrics)
-    if compare and (rates := compare_backends(lambda backend: make(chosen(options)[0], backend), recipe, options)):
+    if compare and (rates := compare_backends(make, recipe, options)):
         metrics["speed"] = rates
         run.write_json("metrics.json", metrics)
         print(speed_line(rates, "names"), flush=True)

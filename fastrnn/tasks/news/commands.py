@@ -16,7 +16,7 @@ from fastrnn.tasks.layers import BACKENDS, CELLS
 from fastrnn.tasks.news.data import CATEGORIES, Dictionary, Headline, read_split, words_of
 from fastrnn.tasks.news.models import POOLS, Classifier
 from fastrnn.tasks.news.objectives import Headlines
-from fastrnn.tasks.news.train import RATES, build, describe
+from fastrnn.tasks.news.train import RATES, build, load_data
 from fastrnn.tasks.news.train import train as train_run
 from fastrnn.tasks.options import Command, Seed, begin, note, stoppable, train_options
 from fastrnn.tasks.run import Run
@@ -77,14 +77,9 @@ def train(out: Path, resume: bool, no_compare: bool, **options: Any) -> None:
     The exercises' own net: --cell rnn --hidden 50 --one-way --pool last --dropout 0, with --optimizer sgd
     --batch-size 1 for 82.
     """
-    run, split = begin("news", options, out, resume, _load)
+    run, split = begin("news", options, out, resume, load_data)
     with stoppable("news", run):
         train_run(run, split, compare=not no_compare)
-
-
-def _load(options: dict[str, Any]) -> tuple[dict[str, list[Headline]], dict[str, Any]]:
-    split = read_split(options["data"])
-    return split, describe(split)
 
 
 @news.command("predict")

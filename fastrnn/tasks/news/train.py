@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from fastrnn.tasks import report
-from fastrnn.tasks.news.data import CATEGORIES, PARTS, Dictionary, Headline, fingerprint, overlap
+from fastrnn.tasks.news.data import CATEGORIES, PARTS, Dictionary, Headline, fingerprint, overlap, read_split
 from fastrnn.tasks.news.models import Bag, Classifier
 from fastrnn.tasks.news.objectives import PLACES, BagTask, ClassifierTask, Features, Headlines
 from fastrnn.tasks.options import recipe_options
@@ -18,12 +19,18 @@ from fastrnn.tasks.speed import compare as compare_backends
 from fastrnn.tasks.speed import recurrent_share, speed_line
 from fastrnn.tasks.training import fit
 
-__all__ = ["RATES", "build", "describe", "recipe_of", "train"]
+__all__ = ["RATES", "build", "describe", "load_data", "maker", "recipe_of", "train"]
 
 RATES = {"adamw": 2e-3, "sgd": 0.1}
 """The rate of each optimizer unless --lr is given."""
 
 BAG = AdamW(epochs=5, lr=1e-2)
+
+
+def load_data(options: dict[str, Any]) -> tuple[dict[str, list[Headline]], dict[str, Any]]:
+    """The data that a run's options name, and what its configuration holds of them."""
+    split = read_split(options["data"])
+    return split, describe(split)
 
 
 def describe(split: dict[str, list[Headline]]) -> dict[str, Any]:
@@ -48,29 +55,36 @@ def recipe_of(options: dict[str, Any]) -> Recipe:
     return AdamW(**chosen, weight_decay=options["weight_decay"]) if options["optimizer"] == "adamw" else SGD(**chosen)
 
 
-def train(run: Run, split: dict[str, list[Headline]], compare: bool = True) -> dict[str, Any]:
-    """Train the models of `run`'s configuration, or finish them; write and return the metrics, and draw the
-    plots."""
-    options, dictionary = run.config["options"], Dictionary(run.config["words"])
-    metrics = report.common(run, "headlines")
-    metrics["headlines"] = {part: len(split[part]) for part in PARTS}
-    metrics["titles_also_in_train"] = overlap(split)
+def maker(config: dict[str, Any], split: dict[str, list[Headline]]) -> Callable[..., ClassifierTask]:
+    """`make(backend)`: the task of the configuration with a new net, by default of the run's own backend."""
+    options, dictionary = config["options"], Dictionary(config["words"])
     parts = {part: Headlines.of(split[part], dictionary, options["wide"]) for part in PARTS}
-    recipe = recipe_of(options)
 
     def make(backend: str | None = None) -> ClassifierTask:
         return ClassifierTask(build(dictionary, options, backend).to(options["device"]), parts, options)
 
+    return make
+
+
+def train(run: Run, split: dict[str, list[Headline]], compare: bool = True) -> dict[str, Any]:
+    """Train the models of `run`'s configuration, or finish them; write and return the metrics, and draw the
+    plots."""
+    options = run.config["options"]
+    metrics = report.common(run, "headlines")
+    metrics["headlines"] = {part: len(split[part]) for part in PARTS}
+    metrics["titles_also_in_train"] = overlap(split)
+    recipe, make = recipe_of(options), maker(run.config, split)
     task = make()
     done = fit(task, recipe, run)
-    confusion = task.confusion(parts["test"])
-    quality = metrics["quality"] = task.scores(parts["test"])
+    test = task.parts["test"]
+    confusion = task.confusion(test)
+    quality = metrics["quality"] = task.scores(test)
     metrics[task.name] = report.fitted(task, recipe, done, quality, recurrent_share(make(), recipe))
     bag = _bag(run, split)
     metrics[bag[0].name] = report.fitted(*bag, share=0.0)
 
     shared = metrics["titles_also_in_train"]["test"]
-    print(f"{len(parts['test'].labels)} test headlines ({shared} of their titles stand in the training file as well):")
+    print(f"{len(test.labels)} test headlines ({shared} of their titles stand in the training file as well):")
     added = " and linear part" * options["wide"]
     print(f"  recurrent net{added}   {_shown(quality)}  (epoch {done.best_epoch}, {done.seconds:.1f} s of training, "
           f"{done.units / done.seconds / 1000:.1f}k headlines/s)")  # fmt: skip

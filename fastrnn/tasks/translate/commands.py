@@ -13,11 +13,11 @@ from fastrnn.tasks.options import Command, RunPath, begin, note, stoppable, trai
 from fastrnn.tasks.plots import attention_plot, fonts_for
 from fastrnn.tasks.run import Run
 from fastrnn.tasks.text import located
-from fastrnn.tasks.translate.data import DIRECTIONS, Split, examples, load_split, normalise, read_pairs
+from fastrnn.tasks.translate.data import DIRECTIONS, examples, load_split, normalise, read_pairs
 from fastrnn.tasks.translate.models import Translator
 from fastrnn.tasks.translate.objective import Languages, translate
 from fastrnn.tasks.translate.quality import quality
-from fastrnn.tasks.translate.train import build, describe
+from fastrnn.tasks.translate.train import build, load_data
 from fastrnn.tasks.translate.train import train as train_run
 from fastrnn.tasks.translate.vocabulary import Side
 
@@ -60,14 +60,9 @@ def train(out: Path, resume: bool, no_compare: bool, **options: Any) -> None:
 
     Parts are 90/5/5 by distinct English sentence; no sentence of validation or test is learned from.
     """
-    run, split = begin("translate", options, out, resume, _load)
+    run, split = begin("translate", options, out, resume, load_data)
     with stoppable("translate", run):
         train_run(run, split, compare=not no_compare)
-
-
-def _load(options: dict[str, Any]) -> tuple[Split, dict[str, Any]]:
-    split = load_split(options["data"], options["subset"])
-    return split, describe(split, options)
 
 
 @translate_group.command()

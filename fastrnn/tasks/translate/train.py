@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,21 +10,27 @@ import torch
 from fastrnn.tasks import report
 from fastrnn.tasks.options import recipe_options
 from fastrnn.tasks.plots import curve_plot
-from fastrnn.tasks.recipes import AdamW
+from fastrnn.tasks.recipes import AdamW, Recipe
 from fastrnn.tasks.run import Run
 from fastrnn.tasks.speed import compare as compare_backends
 from fastrnn.tasks.speed import recurrent_share, speed_line
 from fastrnn.tasks.tokenise import resolve
 from fastrnn.tasks.training import fit
-from fastrnn.tasks.translate.data import Split
+from fastrnn.tasks.translate.data import Split, load_split
 from fastrnn.tasks.translate.models import Translator
 from fastrnn.tasks.translate.objective import Languages, TranslationTask
 from fastrnn.tasks.translate.vocabulary import UNKNOWN, Pieces, Side, Vocabulary
 
-__all__ = ["build", "describe", "prepare", "train"]
+__all__ = ["build", "describe", "load_data", "maker", "recipe_of", "train"]
 
 LONGEST = 60
 """Words a training sentence may have on either side: a few longer ones would cost as much as batches of others."""
+
+
+def load_data(options: dict[str, Any]) -> tuple[Split, dict[str, Any]]:
+    """The data that a run's options name, and what its configuration holds of them."""
+    split = load_split(options["data"], options["subset"])
+    return split, describe(split, options)
 
 
 def describe(split: Split, options: dict[str, Any]) -> dict[str, Any]:
@@ -49,15 +56,24 @@ def build(config: dict[str, Any], backend: str | None = None) -> Translator:
     )  # fmt: skip
 
 
-def prepare(config: dict[str, Any], split: Split, backend: str | None = None) -> TranslationTask:
-    """The task of a configuration with a new model, the parts of its data encoded."""
+def recipe_of(options: dict[str, Any]) -> Recipe:
+    """The recipe of a run's options."""
+    return AdamW(**recipe_options(options))
+
+
+def maker(config: dict[str, Any], split: Split) -> Callable[..., TranslationTask]:
+    """`make(backend)`: the task of the configuration with a new model, by default of the run's own backend."""
     languages, options = Languages(config), config["options"]
     parts = {
         name: languages.encode(getattr(split, name), LONGEST if name == "train" else None)
         for name in ("train", "valid", "test")
     }
-    torch.manual_seed(options["seed"])
-    return TranslationTask(build(config, backend).to(options["device"]), languages, parts, split, options)
+
+    def make(backend: str | None = None) -> TranslationTask:
+        torch.manual_seed(options["seed"])
+        return TranslationTask(build(config, backend).to(options["device"]), languages, parts, split, options)
+
+    return make
 
 
 def train(run: Run, split: Split, compare: bool = True) -> dict[str, Any]:
@@ -66,14 +82,8 @@ def train(run: Run, split: Split, compare: bool = True) -> dict[str, Any]:
     Prints a line an epoch, one with the quality on the test part, and with `compare` the backends' speed.
     """
     config, options = run.config, run.config["options"]
-    task = prepare(config, split)
-    recipe = AdamW(**recipe_options(options))
-
-    def make(backend: str | None = None) -> TranslationTask:
-        torch.manual_seed(options["seed"])
-        model = build(config, backend).to(options["device"])
-        return TranslationTask(model, task.languages, task.parts, split, options)
-
+    recipe, make = recipe_of(options), maker(config, split)
+    task = make()
     done = fit(task, recipe, run)
     scores = task.test(options["beam"])
     metrics = report.common(run, task.unit)
