@@ -1,4 +1,4 @@
-"""`fastrnn probe gradient`, `memory`, `gates` and `sum`: pictures of what the slides claim."""
+"""`fastrnn probe gradient`, `memory`, `gates`, `sum` and `packing`: pictures of what the slides claim."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any, TypeVar
 import click
 from matplotlib.figure import Figure
 
+from fastrnn.tasks.layers import CELLS
 from fastrnn.tasks.options import Command, RunPath, Seed
 from fastrnn.tasks.plots import fonts_for, picture
 from fastrnn.tasks.probe import gates as gates_
 from fastrnn.tasks.probe import gradient as gradient_
 from fastrnn.tasks.probe import memory as memory_
+from fastrnn.tasks.probe import packing as packing_
 from fastrnn.tasks.probe import sources, sums
 from fastrnn.tasks.probe.words import LANGUAGES, NAMES, Words
 from fastrnn.tasks.run import Run
@@ -80,6 +82,25 @@ def memory(out: Path, kind: str, lang: str, **sizes: Any) -> None:
     for net, rows in results["mixed"].items():
         ends = ", ".join(f"{row[-1]:.2f}" for row in rows)
         click.echo(f"{net}: recalls {ends} of the bits {of.longest} steps back, distances mixed")
+
+
+@probe.command()
+@click.option("--cell", type=click.Choice(list(CELLS)), default="gru", help="The recurrent cell.")
+@click.option("--hidden", type=click.IntRange(1), default=128, help="Size of the state.")
+@_drawing
+def packing(out: Path, kind: str, lang: str, cell: str, hidden: int, seed: int) -> None:
+    """What padding costs in batches of names, and what packing saves, with our kernels and with torch.nn's."""
+    words = Words(lang)
+    with fonts_for(words.all()):
+        batches, cost = packing_.measure(cell=cell, hidden=hidden, seed=seed)
+        padding = batches.padding()
+        numbers = {"padding": padding, "microseconds_a_character": cost}
+        _write(out, "packing", packing_.draw(batches, cost, words, cell, hidden), kind, numbers)
+    click.echo(
+        f"padding: {padding['shuffled']:.0%} of shuffled batches, {padding['alike']:.0%} of batches of like length"
+    )
+    for backend, ways in cost.items():
+        click.echo(f"{backend}, µs a character: " + ", ".join(f"{way} {value:.2f}" for way, value in ways.items()))
 
 
 def _reading(function: F) -> F:

@@ -53,7 +53,7 @@ def draw(readers: list[Reader], sums: list[Sum], words: Words) -> Figure:
     for (above, below), reader, found in zip(axes.T, readers, sums, strict=True):
         marks = [symbol.replace(" ", "␣") for symbol in reader.symbols]
         places = range(len(marks))
-        above.set_title(NAMES[reader.cell], fontsize=14, pad=34, color=COLOURS[reader.cell])
+        above.set_title(NAMES[reader.cell], fontsize=14, pad=46, color=COLOURS[reader.cell])  # above the formula
         above.text(0.5, 1.02, SUMS[reader.cell], ha="center", va="bottom", fontsize=10.5, transform=above.transAxes)
         shares = torch.where(found.shares > 0, found.shares, torch.nan)
         image = above.imshow(shares.tolist(), aspect="auto", cmap="viridis_r", interpolation="nearest",
@@ -75,7 +75,7 @@ def draw(readers: list[Reader], sums: list[Sum], words: Words) -> Figure:
         below.set_xlim(-0.6, len(marks) - 0.4)
         below.tick_params(axis="x", length=0)
         below.set_xlabel(words("sum.y"))
-        below.legend(loc="upper left", fontsize=9, frameon=False)
+        below.legend(loc="best", fontsize=9, frameon=False)
     figure.colorbar(
         image, ax=axes[0].tolist(), label=words("sum.share"), fraction=0.02, pad=0.01, ticks=[0, 0.05, 0.2, 0.5, 1]
     )

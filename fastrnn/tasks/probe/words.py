@@ -96,6 +96,26 @@ _TEXT = {
         "上：ステップ k で加え、t に残っている量（絶対値のユニット和、列ごとの割合）。"
         "下：過去から最も多く持ち越すユニット。和と状態の差は最大 <error>。",
     ),
+    "packing.title": ("What padding costs, and packing saves", "パディングの無駄と、詰めて計算する効果"),
+    "packing.shuffled": ("shuffled, padded:\n<share> % is padding", "無作為な順、パディング：\n<share>% が無駄"),
+    "packing.alike": ("like lengths together, padded:\n<share> % is padding", "近い長さを集める：\n<share>% が無駄"),
+    "packing.packed": (
+        "packed: no padding; numbers:\nbatch_sizes, rows of a step",
+        "詰めたもの（packed）：\n数は各時刻の行数 batch_sizes",
+    ),
+    "packing.x": ("step", "時刻"),
+    "packing.y": ("names of a batch", "バッチの名前"),
+    "packing.padded.bar": ("padded", "パディング"),
+    "packing.packed.bar": ("packed", "packed"),
+    "packing.equal.bar": ("equal lengths", "同じ長さ"),
+    "packing.cost": ("<cell> <hidden>, forward and back", "<cell> <hidden>、順方向と逆方向"),
+    "packing.time": ("µs a character", "1 文字あたり µs"),
+    "packing.note": (
+        "Built-in names, batches of <batch>, CPU threads: <threads>. Times: of shuffled batches, for each real character. "
+        "Shares: over all batches.",
+        "組み込みの名前、バッチ <batch>、CPU スレッド <threads>。時間は無作為な順のバッチでの実際の 1 文字あたり。"
+        "割合は全バッチでのもの。",
+    ),
 }
 
 
