@@ -10,7 +10,7 @@ pytest.importorskip("fastrnn.tasks", reason='needs pip install "fastrnn[tasks]"'
 import fastrnn
 from fastrnn.tasks.layers import CELLS, recurrent
 from fastrnn.tasks.plots import fonts_for
-from fastrnn.tasks.probe import gates, gradient, memory, sources, sums
+from fastrnn.tasks.probe import gates, gradient, memory, packing, sources, sums
 from fastrnn.tasks.probe.trace import contributions, open_gate, walk
 from fastrnn.tasks.probe.words import LANGUAGES, Words
 
@@ -129,6 +129,15 @@ def test_the_decomposition_of_a_sentence_is_exact(readers):
         assert found.shares.sum(0) == pytest.approx(torch.ones(6, dtype=torch.float64), abs=1e-12)
 
 
+def test_padding_is_what_no_name_fills():
+    assert packing.Batches([torch.tensor([1, 4, 1])], [torch.tensor([1, 1]), torch.tensor([4])]).padding() == {
+        "shuffled": 0.5, "alike": 0.0,
+    }  # fmt: skip
+    made = packing.Batches.of(torch.tensor([2, 8] * packing.BATCH), seed=0)
+    assert sum(map(sum, made.shuffled)) == sum(map(sum, made.alike)) == 10 * packing.BATCH
+    assert made.padding()["alike"] == 0 < 0.2 < made.padding()["shuffled"]
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_each_picture_is_drawn_with_all_its_glyphs(language, readers, recwarn, caplog):
     words = Words(language)
@@ -144,6 +153,8 @@ def test_each_picture_is_drawn_with_all_its_glyphs(language, readers, recwarn, c
                          "single": {net: [[1.0, 0.5]] for net in memory.NETS}}, words, of),
             gates.draw(readers, words),
             sums.draw(readers, [sums.measure(reader) for reader in readers], words),
+            packing.draw(packing.Batches.of(torch.tensor([3, 9, 2]), 0),
+                         {backend: dict.fromkeys(packing.WAYS, 2.5) for backend in packing.COLOURS}, words, "gru", 8),
         ]  # fmt: skip
         for figure in figures:
             figure.set_dpi(30)

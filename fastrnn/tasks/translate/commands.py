@@ -110,7 +110,7 @@ def eval_(run: Path, data: str | None, beam: int | None, show: int) -> None:
     width = beam or options["beam"]
     found = translate(model, languages, [e.source for e in asked], width=width, penalty=options["length_penalty"])
     written = [languages.target.decode(hypothesis.numbers) for hypothesis in found]
-    for number in range(0, len(asked), max(1, len(asked) // show) if show else len(asked) + 1):
+    for number in range(0, len(asked), max(1, len(asked) // max(1, show)))[:show]:
         click.echo(f"{asked[number].source}\n  = {' | '.join(asked[number].references)}\n  > {written[number]}")
     scores = quality(written, [example.references for example in asked], languages.written)
     shown = "  ".join(f"{key} {value:.2f}" for key, value in scores.items())
