@@ -111,8 +111,8 @@ _TEXT = {
     "packing.cost": ("<cell> <hidden>, forward and back", "<cell> <hidden>、順方向と逆方向"),
     "packing.time": ("µs a character", "1 文字あたり µs"),
     "packing.note": (
-        "Built-in names, batches of <batch>, CPU threads: <threads>. Times: of shuffled batches, for each real character."
-        " Shares: over all batches.",
+        "Built-in names, batches of <batch>, CPU threads: <threads>. Times: of shuffled batches, "
+        "for each real character. Shares: over all batches.",
         "組み込みの名前、バッチ <batch>、CPU スレッド <threads>。時間は無作為な順のバッチでの実際の 1 文字あたり。"
         "割合は全バッチでのもの。",
     ),
