@@ -80,13 +80,15 @@ def test_pictures_are_small(document):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @each_course
 def test_the_commands_run_in_order(document, invoke, tmp_path, monkeypatch):
     """As in the text, but briefly: one epoch, few updates. What they print is not compared."""
     monkeypatch.chdir(tmp_path)
     for arguments in document.commands():
         command, _ = resolved(list(arguments))
-        short = {"epochs": ["--epochs", "1"], "updates": ["--updates", "3"], "seeds": ["--seeds", "1"]}
+        short = {"epochs": ["--epochs", "1"], "updates": ["--updates", "3"], "seeds": ["--seeds", "1"],
+                 "no_compare": ["--no-compare"]}  # fmt: skip
         flags = [word for parameter in command.params if parameter.name in short for word in short[parameter.name]]
         result = invoke(*arguments, *flags)
         assert result.exit_code == 0, (arguments, result.output)

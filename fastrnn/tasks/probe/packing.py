@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn.tasks.batches import buckets, pack
 from fastrnn.tasks.layers import recurrent
-from fastrnn.tasks.names.data import BUILTIN, read_classes, split_names
+from fastrnn.tasks.names.data import read_classes, split_names
 from fastrnn.tasks.probe.words import NAMES, Words
 from fastrnn.tasks.speed import interleaved_rates
 
@@ -52,7 +52,7 @@ def _padding(*batches: Tensor) -> float:
 def measure(*, cell: str, hidden: int, seed: int = 0) -> tuple[Batches, dict[str, dict[str, float]]]:
     """The batches of the built-in names, and of each backend the microseconds that a layer takes for a real character,
     forward and back, in shuffled batches: 'padded', 'packed', and 'equal', where all names have the mean length."""
-    train = split_names(read_classes(BUILTIN)).train
+    train = split_names(read_classes("builtin")).train
     batches = Batches.of(torch.tensor([len(name) for name, _ in train]), seed)
     passes: dict[str, Callable[[], int]] = {}
     for backend in ("fastrnn", "torch"):
