@@ -11,6 +11,8 @@ The core, used by every task:
 - `batches`: ragged batches without padding
 - `report`, `scores`, `plots`, `speed`: what a run reports
 
+and `course`, the check of the exercises in docs/course.
+
 How to write a task stands in `training`.
 
 The extra `tasks` installs what they need beside torch.
