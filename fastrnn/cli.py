@@ -29,6 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         print(f"Error: {error} (only `fastrnn info` works without it)", file=sys.stderr)
         return 2
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:  # Python gives a byte that is none as half of a surrogate pair
+            print(f"Error: the argument {argument!r} is not UTF-8", file=sys.stderr)
+            return 2
     try:
         cli.main(args=arguments, prog_name="fastrnn")
     except SystemExit as exit_:
