@@ -42,9 +42,16 @@ def wait_for(process, sign, seconds=120):
     deadline = time.monotonic() + seconds
     while not sign():
         if process.poll() is not None or time.monotonic() > deadline:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise AssertionError(f"ended, or waited for in vain: {process.communicate()}")
+            said = kill(process)
+            raise AssertionError(f"ended, or waited for in vain: {said}")
         time.sleep(0.0005)
+
+
+def kill(process):
+    """`kill -9` of the process and all that it started, if it still runs."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.communicate()
 
 
 def result(run):
