@@ -167,17 +167,23 @@ def _resume(task: str, options: dict[str, Any], out: Path, load: Callable[..., A
 
 @contextmanager
 def stoppable(task: str, run: Run) -> Iterator[None]:
-    """A training that Ctrl-C may stop: says how to go on, exits with 130, and closes the run in any case."""
+    """A training that Ctrl-C may stop: says how to go on, exits with 130, and closes the run in any case. Exits with 2
+    where another process of it was killed."""
+    command = f"-m fastrnn {task} train --resume --out {shlex.quote(str(run.path))}"
+    start = f"torchrun --nproc-per-node={processes.world()}"
+    command = f"{start} {command}" if processes.world() > 1 else command.replace("-m ", "", 1)
     try:
         with run:
             yield
     except (Interrupted, KeyboardInterrupt):
         if processes.main():
-            command = f"-m fastrnn {task} train --resume --out {shlex.quote(str(run.path))}"
-            start = f"torchrun --nproc-per-node={processes.world()}"
-            command = f"{start} {command}" if processes.world() > 1 else command.replace("-m ", "", 1)
             click.echo(f"Stopped and saved. Go on with: {command}", err=True)
         sys.exit(130)
+    except RuntimeError as error:
+        if not processes.lost(error):
+            raise
+        click.echo(f"Error: another process of the training has ended. Go on with: {command}", err=True)
+        sys.exit(2)
     finally:
         processes.finish()
 

@@ -9,12 +9,12 @@ import time
 
 import torch
 
+CHARACTERS = ("translate", "train", "--filter", "course", "--tokens", "char", "--hidden", "16", "--embedding", "16")
 COMMON = ("--threads", "1", "--no-compare", "--epochs", "3")
 TRAININGS = {
     "names": ("names", "train", "--hidden", "16", "--batch-size", "256", "--bidirectional"),
-    "translate": ("translate", "train", "--filter", "course", "--tokens", "char", "--hidden", "16", "--embedding", "16"),
-    "attention": ("translate", "train", "--filter", "course", "--tokens", "char", "--hidden", "16", "--embedding", "16",
-                  "--attention", "--scheduled-sampling", "0.5"),
+    "translate": CHARACTERS,
+    "attention": (*CHARACTERS, "--attention", "--scheduled-sampling", "0.5"),
     "lm": ("lm", "train", "--hidden", "16", "--batch-size", "400"),
     "lm-modern": ("lm", "train", "--hidden", "16", "--batch-size", "400", "--recipe", "modern"),
     "news": ("news", "train", "--hidden", "16", "--wide"),
