@@ -85,6 +85,7 @@ def test_two_processes_train_as_one_and_survive_a_kill(whole, tmp_path, name):
     os.kill(int(ranks[-1]), signal.SIGKILL)
     _, said = process.communicate(timeout=60)
     assert process.returncode != 0 and 'Traceback (most recent call last):\n  File "<string>"' not in said
+    assert f"Go on with: torchrun --nproc-per-node=2 -m fastrnn {TRAININGS[name][0]} train --resume --out {out}" in said
     process = start([*TRAININGS[name][:2], "--no-compare", "--resume", "--out", str(out)], torchrun=2)
     said = process.communicate(timeout=300)
     assert process.returncode == 0, said
