@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import shlex
 import sys
@@ -191,11 +192,12 @@ def stoppable(task: str, run: Run) -> Iterator[None]:
 def lines_given(what: str) -> Iterator[str]:
     """The lines of standard input, UTF-8 whatever the locale. Raises `UserError` at one that is not, and where that is
     a terminal, for `what` should then have been given as arguments."""
-    stream = click.get_text_stream("stdin", "utf-8", "strict")
-    if stream.isatty():
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+    if sys.stdin.isatty():
         raise UserError(f"which {what}? Give one in quotes, or lines on standard input")
     try:
-        yield from (line.rstrip("\r\n") for line in stream)
+        yield from (line.rstrip("\r\n") for line in sys.stdin)
     except UnicodeDecodeError as error:
         raise UserError(f"standard input is not UTF-8 (byte 0x{error.object[error.start]:02x})") from error
 
