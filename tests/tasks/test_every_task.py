@@ -72,10 +72,10 @@ def test_two_processes_train_as_one_and_survive_a_kill(whole, tmp_path, name):
     same_draws = ["--dropout", "0", *(["--lr", "2"] if name == "lm" else ["--lr", "0.001"])]
     same_draws += ["--scheduled-sampling", "0"] if name == "attention" else []
     ends = {}
-    for processes in (0, 2):
-        process = start(command(name, tmp_path / str(processes), *same_draws), torchrun=processes)
-        ends[processes] = process.communicate(timeout=300)
-        assert process.returncode == 0, ends[processes]
+    for count in (0, 2):
+        process = start(command(name, tmp_path / str(count), *same_draws), torchrun=count)
+        ends[count] = process.communicate(timeout=300)
+        assert process.returncode == 0, ends[count]
     (_, _, one), (_, _, two) = (result(tmp_path / which) for which in ("0", "2"))
     for model, (history, test) in one.items():
         for a, b in zip(history, two[model][0], strict=True):
