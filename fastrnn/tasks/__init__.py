@@ -9,6 +9,7 @@ The core, used by every task:
 - `layers`: the recurrent layer of the backend asked for
 - `text`, `tokenise`: files as users have them; Japanese and English words
 - `batches`: ragged batches without padding
+- `drawing`: the next token drawn from a model's logits
 - `report`, `scores`, `plots`, `speed`: what a run reports
 
 and `course`, the check of the exercises in docs/course.

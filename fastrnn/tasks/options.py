@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -19,13 +21,24 @@ from fastrnn.tasks.layers import BACKENDS, CELLS, probe
 from fastrnn.tasks.memory import keep_freed_memory
 from fastrnn.tasks.run import Run
 
-__all__ = ["Command", "RunPath", "Seed", "begin", "note", "recipe_options", "stoppable", "train_options"]
+__all__ = ["Command", "Real", "RunPath", "Seed", "begin", "lines_given", "note", "recipe_options", "stoppable",
+           "train_options"]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
 D = TypeVar("D")
 
 Seed = click.IntRange(0, 2**31 - 1)
 RunPath = click.Path(file_okay=False, path_type=Path)
+
+
+class Real(click.FloatRange):
+    """A number in a range; nan and inf, which Python reads as numbers too, are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 class _Failure(click.ClickException):
@@ -42,6 +55,9 @@ class Command(click.Command):
             if not processes.main():  # process 0 has said it
                 sys.exit(2)
             raise _Failure(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("Stopped.", err=True)
+            sys.exit(130)
 
 
 def train_options(
@@ -58,10 +74,10 @@ def train_options(
         click.option("--layers", type=click.IntRange(1), default=layers, help="Recurrent layers."),
         click.option("--epochs", type=click.IntRange(1), default=epochs),
         click.option("--batch-size", type=click.IntRange(1), default=batch_size),
-        click.option("--lr", type=click.FloatRange(0, min_open=True), default=lr, help=lr_help),
+        click.option("--lr", type=Real(0, min_open=True), default=lr, help=lr_help),
         click.option("--patience", type=click.IntRange(0), default=patience,
                      help="Stop after so many epochs without a better one; 0 never."),
-        click.option("--minutes", type=click.FloatRange(0), default=0.0, help="Stop training after these; 0 never."),
+        click.option("--minutes", type=Real(0), default=0.0, help="Stop training after these; 0 never."),
         click.option("--seed", type=Seed, default=0, help="Of parameters and batch order."),
         click.option("--device", default=lambda: "cuda" if torch.cuda.is_available() else "cpu",
                      show_default="a GPU where there is one", callback=_check_device, help="cpu, cuda or cuda:N."),
@@ -152,19 +168,38 @@ def _resume(task: str, options: dict[str, Any], out: Path, load: Callable[..., A
 
 @contextmanager
 def stoppable(task: str, run: Run) -> Iterator[None]:
-    """A training that Ctrl-C may stop: says how to go on, exits with 130, and closes the run in any case."""
+    """A training that Ctrl-C may stop: says how to go on, exits with 130, and closes the run in any case. Exits with 2
+    where another process of it was killed."""
+    command = f"-m fastrnn {task} train --resume --out {shlex.quote(str(run.path))}"
+    start = f"torchrun --nproc-per-node={processes.world()}"
+    command = f"{start} {command}" if processes.world() > 1 else command.replace("-m ", "", 1)
     try:
         with run:
             yield
     except (Interrupted, KeyboardInterrupt):
         if processes.main():
-            command = f"-m fastrnn {task} train --resume --out {shlex.quote(str(run.path))}"
-            start = f"torchrun --nproc-per-node={processes.world()}"
-            command = f"{start} {command}" if processes.world() > 1 else command.replace("-m ", "", 1)
             click.echo(f"Stopped and saved. Go on with: {command}", err=True)
         sys.exit(130)
+    except RuntimeError as error:
+        if not processes.lost(error):
+            raise
+        click.echo(f"Error: another process of the training has ended. Go on with: {command}", err=True)
+        sys.exit(2)
     finally:
         processes.finish()
+
+
+def lines_given(what: str) -> Iterator[str]:
+    """The lines of standard input, UTF-8 whatever the locale. Raises `UserError` at one that is not, and where that is
+    a terminal, for `what` should then have been given as arguments."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
+    if sys.stdin.isatty():
+        raise UserError(f"which {what}? Give one in quotes, or lines on standard input")
+    try:
+        yield from (line.rstrip("\r\n") for line in sys.stdin)
+    except UnicodeDecodeError as error:
+        raise UserError(f"standard input is not UTF-8 (byte 0x{error.object[error.start]:02x})") from error
 
 
 def note(text: str) -> None:

@@ -20,7 +20,7 @@ import torch.distributed as dist
 
 from fastrnn.tasks.errors import UserError
 
-__all__ = ["broadcast", "finish", "first", "gather", "greatest", "main", "rank", "start", "total", "world"]
+__all__ = ["broadcast", "finish", "first", "gather", "greatest", "lost", "main", "rank", "start", "total", "world"]
 
 T = TypeVar("T")
 
@@ -64,6 +64,12 @@ def world() -> int:
 
 def main() -> bool:
     return rank() == 0
+
+
+def lost(error: RuntimeError) -> bool:
+    """Whether `error` is that of a message to or from a process that is no more."""
+    said = str(error)
+    return world() > 1 and any(sign in said for sign in ("gloo", "Connection closed by peer", "NCCL", "reset by peer"))
 
 
 def broadcast(value: T) -> T:

@@ -17,6 +17,7 @@ import json
 import os
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +39,17 @@ FORMAT = 1
 """Raised when a RUN written before can no longer be read."""
 
 
+class _Entries(dict[str, Any]):
+    """A configuration, or a part of one, as read from `file`: an entry that is not there is the file's fault."""
+
+    def __init__(self, file: Path, entries: dict[str, Any]) -> None:
+        super().__init__(entries)
+        self.file = file
+
+    def __missing__(self, key: str) -> Any:
+        raise UserError(f"{self.file} is damaged, or of another version: it has no {key}; train into a new folder")
+
+
 class Run:
     """A run's folder: made with `create`, `resume`, `follow` or `open`, closed by hand or as a context manager."""
 
@@ -49,12 +61,13 @@ class Run:
         """A new run in `path`, absent or empty so far, with `config` saved. Holds the folder's lock."""
         config = {"format": FORMAT, "task": task, "fastrnn": version(), **config}
         _make(path)
+        files = {file.name for file in path.iterdir() if not file.name.startswith(".")}
+        if files and "config.json" not in files:  # before a lock is left in it
+            raise UserError(f"{path} holds other files: choose a new or empty folder for --out")
         run = cls(path, config, _lock(path))
         try:
             if (path / "config.json").exists():
                 raise UserError(f"{path} holds a run already: add --resume, or choose another --out")
-            if any(not file.name.startswith(".") for file in path.iterdir()):
-                raise UserError(f"{path} holds other files: choose a new or empty folder for --out")
             run.write_json("config.json", config)
         except BaseException:
             run.close()
@@ -89,7 +102,7 @@ class Run:
         if not file.is_file():
             raise UserError(f"{path} is not a run: it has no config.json")
         try:
-            config = json.loads(file.read_bytes())
+            config = json.loads(file.read_bytes(), object_hook=partial(_Entries, file))
             found, written_by = (config["task"], config["format"]), config["fastrnn"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{file} is damaged ({error}): train again into a new folder") from error

@@ -1,11 +1,13 @@
-"""Scores of a classifier, from its confusion matrix."""
+"""Scores: of a classifier, from its confusion matrix; of a language model, from its loss."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
-__all__ = ["accuracy", "confusion_matrix", "macro_f1"]
+__all__ = ["accuracy", "confusion_matrix", "macro_f1", "perplexity"]
 
 
 def confusion_matrix(truth: Tensor, guess: Tensor, classes: int) -> Tensor:
@@ -29,3 +31,11 @@ def macro_f1(confusion: Tensor) -> float:
     hits = confusion.diagonal().double()
     f1 = 2 * hits / (confusion.sum(0) + confusion.sum(1)).clamp(min=1)
     return f1[confusion.sum(1) > 0].mean().item()
+
+
+def perplexity(nats: float) -> float:
+    """e to the nats a token; infinite where a float cannot hold it."""
+    try:
+        return math.exp(nats)
+    except OverflowError:
+        return math.inf

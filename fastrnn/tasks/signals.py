@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -22,6 +23,8 @@ class StopRequest:
     def _note(self, number: int, _: FrameType | None) -> None:
         self.requested = True
         if self._restore:
+            # not print, which may be what was interrupted
+            os.write(2, b"\nStopping after this step or validation; once more stops at once.\n")
             signal.signal(number, self._before[number])
 
     def __enter__(self) -> StopRequest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from fastrnn.tasks.errors import UserError
 __all__ = ["located", "read_columns", "read_lines"]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")  # what no text file holds; tab and form feed may be there
+_KANA = re.compile("[ぁ-んァ-ヶ]{2}")
 
 
 def located(data: str) -> str:
@@ -37,8 +39,7 @@ def read_lines(file: Path | str, *, empty: bool = False) -> list[str]:
         number = raw.count(b"\n", 0, error.start) + 1
         if error.reason == "unexpected end of data":
             raise UserError(f"{file}, line {number}: not UTF-8 (it ends within a character): half written?") from error
-        hint = "a binary file?" if b"\0" in raw else "convert it, e.g. iconv -f latin1 -t utf-8"
-        raise UserError(f"{file}, line {number}: not UTF-8 (byte 0x{raw[error.start]:02x}): {hint}") from error
+        raise UserError(f"{file}, line {number}: not UTF-8 (byte 0x{raw[error.start]:02x}): {_hint(raw)}") from error
     if found := _CONTROL.search(text):
         number = text.count("\n", 0, found.start()) + 1
         raise UserError(f"{file}, line {number}: a control character (0x{ord(found[0]):02x}): a binary file?")
@@ -46,6 +47,21 @@ def read_lines(file: Path | str, *, empty: bool = False) -> list[str]:
         raise UserError(f"{file} is empty")
     lines = text.replace("\r\n", "\n").split("\n")
     return lines if lines[-1] else lines[:-1]
+
+
+def _hint(raw: bytes) -> str:
+    """What bytes that are not UTF-8 may be."""
+    encoding = "latin1"
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    elif b"\0" in raw:
+        return "a binary file?"
+    else:
+        for japanese in ("euc-jp", "cp932"):  # either may read the other without a fault, but not as kana
+            if _KANA.search(raw.decode(japanese, "replace")):
+                encoding = japanese
+                break
+    return f"convert it, e.g. iconv -f {encoding} -t utf-8"
 
 
 def read_columns(file: Path | str, least: int, what: str) -> list[tuple[int, list[str]]]:

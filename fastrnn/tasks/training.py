@@ -189,7 +189,7 @@ class _Training:
                     task.carried = None
                     state.update(epoch=state["epoch"] + 1, step=0, units=0, terms=0)
                 self._save()
-                if stopped:
+                if processes.greatest([stopped or stop.requested])[0]:  # in validation too, the last one as well
                     raise Interrupted
         if state["best"] is not None:
             task.model.load_state_dict(state["best"])
@@ -263,6 +263,10 @@ class _Training:
         carried = task.carried
         scores = processes.broadcast(task.validate() if processes.main() else {})
         task.carried = carried
+        if not math.isfinite(scores[task.best_by]):
+            raise UserError(
+                f"{task.name}: after epoch {number} the {task.best_by} is {scores[task.best_by]}: try a lower --lr"
+            )
         history, key, sign = state["history"], f"valid_{task.best_by}", 1 if task.maximise else -1
         entry = {f"valid_{score}": value for score, value in scores.items()}
         history.append({"epoch": number, "lr": state["lr"], "loss": mean, **entry})

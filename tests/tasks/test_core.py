@@ -12,10 +12,11 @@ pytest.importorskip("fastrnn.tasks", reason='needs pip install "fastrnn[tasks]"'
 
 from fastrnn.tasks import speed
 from fastrnn.tasks.batches import buckets, pack, rows
+from fastrnn.tasks.drawing import draw
 from fastrnn.tasks.errors import UserError
 from fastrnn.tasks.layers import BACKENDS, CELLS, probe, recurrent
 from fastrnn.tasks.recipes import AdamW
-from fastrnn.tasks.scores import accuracy, confusion_matrix, macro_f1
+from fastrnn.tasks.scores import accuracy, confusion_matrix, macro_f1, perplexity
 from fastrnn.tasks.training import Trainable
 
 LENGTHS = torch.randint(1, 12, (203,), generator=torch.Generator().manual_seed(1))
@@ -184,3 +185,16 @@ def test_a_device_the_backend_cannot_use_is_a_users_error(monkeypatch):
     monkeypatch.setattr(torch.nn.GRU, "forward", refuse)
     with pytest.raises(UserError, match="backend torch does not run on cpu: no kernel for this device"):
         probe("torch", "gru", "cpu")
+
+
+def test_the_next_token_is_drawn_by_temperature():
+    logits, random = torch.tensor([0.0, 3.0, -float("inf"), 2.0]), torch.Generator().manual_seed(0)
+    assert {draw(logits, temperature, random) for temperature in (0, 1e-320, 1e-9) for _ in range(5)} == {1}
+    drawn = [draw(logits, 2.0, random) for _ in range(3000)]
+    weights = torch.tensor([0.0, 1.5, 1.0]).softmax(0)
+    shares = [drawn.count(number) / 3000 for number in (0, 1, 3)]
+    assert shares == pytest.approx(weights.tolist(), abs=0.04) and 2 not in drawn
+
+
+def test_a_perplexity_too_large_for_a_float_is_infinite():
+    assert perplexity(0.0) == 1.0 and perplexity(1e4) == float("inf")

@@ -93,7 +93,7 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match="holds other files"):
         Run.create(tmp_path, "names", {})
-    assert not (tmp_path / "config.json").exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_resuming_clears_what_a_killed_write_left(run):
@@ -149,3 +149,11 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
 def test_the_config_says_what_wrote_it(run):
     saved = json.loads((run.path / "config.json").read_text("utf-8"))
     assert (saved["task"], saved["format"]) == ("names", FORMAT) and saved["fastrnn"]
+
+
+def test_a_config_without_an_entry_is_of_another_version(run):
+    run.write_json("config.json", {**run.config, "options": {"cell": "gru"}})
+    options = Run.open(run.path, "names").config["options"]
+    assert options["cell"] == "gru" and options.get("hidden") is None
+    with pytest.raises(UserError, match=r"config\.json is damaged, or of another version: it has no hidden"):
+        options["hidden"]

@@ -29,11 +29,14 @@ def test_lines_are_read_as_written(tmp_path, content, lines):
         (b"", "is empty"),
         (b" \n\t\n", "is empty"),
         ("a\nJos\u00e9 x\n".encode("latin-1"), "line 2: not UTF-8 (byte 0xe9): convert it"),
+        ("猫である".encode("cp932"), "line 1: not UTF-8 (byte 0x94): convert it, e.g. iconv -f cp932 -t utf-8"),
+        ("猫である".encode("euc-jp"), "line 1: not UTF-8 (byte 0xa4): convert it, e.g. iconv -f euc-jp -t utf-8"),
+        ("猫".encode("utf-16"), "line 1: not UTF-8 (byte 0xff): convert it, e.g. iconv -f utf-16 -t utf-8"),
         (b"a\nb\n\x00\xff", "line 3: not UTF-8 (byte 0xff): a binary file?"),
         (b"a\nb\x00\n", "line 2: a control character (0x00): a binary file?"),
         ("a\n三".encode()[:-1], "line 2: not UTF-8 (it ends within a character): half written?"),
     ],
-    ids=["empty", "blank", "latin1", "binary", "nul", "half-written"],
+    ids=["empty", "blank", "latin1", "shift-jis", "euc", "utf16", "binary", "nul", "half-written"],
 )
 def test_a_bad_file_is_named_with_its_line(tmp_path, content, says):
     (tmp_path / "f.txt").write_bytes(content)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ pytest.importorskip("fastrnn.tasks", reason='needs pip install "fastrnn[tasks]"'
 from exact import Kill, same
 
 from fastrnn.tasks import training
-from fastrnn.tasks.errors import UserError
+from fastrnn.tasks.errors import Interrupted, UserError
 from fastrnn.tasks.recipes import SGD, AdamW
 from fastrnn.tasks.run import Run
 from fastrnn.tasks.training import Trainable, fit
@@ -154,3 +155,29 @@ def test_autocast_and_the_recipe_in_words(run, monkeypatch):
     for part in ("AdamW", "lr 0.1", "autocast bf16", "patience 3", "clip 1"):
         assert part in recipe.stated()
     assert not AdamW(epochs=1, lr=1.0).scaler(torch.device("cpu")).is_enabled()
+
+
+def test_a_validation_that_is_no_number_ends_the_run(run):
+    fit(Sums(), SGD(epochs=1, lr=0.1), run)
+    with pytest.raises(UserError, match="sums: after epoch 2 the error is inf: try a lower --lr"):
+        fit(Sums(scores=[float("inf")]), SGD(epochs=2, lr=0.1), run)
+    assert len(state_of(run)["history"]) == 1
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_ctrl_c_in_a_validation_ends_the_run_when_it_is_saved(run, tmp_path, monkeypatch, epoch):
+    whole = fit(Sums(), SGD(epochs=3, lr=0.1), run)
+    validate, calls = Sums.validate, []
+
+    def pressed(self):
+        calls.append(None)
+        if len(calls) == epoch:
+            os.kill(os.getpid(), signal.SIGINT)
+        return validate(self)
+
+    with Run.create(tmp_path / "cut", "sums", {"options": {}}) as cut:
+        with monkeypatch.context() as patch, pytest.raises(Interrupted):
+            patch.setattr(Sums, "validate", pressed)
+            fit(Sums(), SGD(epochs=3, lr=0.1), cut)
+        assert (state_of(cut)["epoch"], state_of(cut)["step"], len(calls)) == (epoch, 0, epoch)
+        assert fit(Sums(), SGD(epochs=3, lr=0.1), cut).history == whole.history

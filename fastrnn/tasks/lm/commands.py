@@ -14,7 +14,7 @@ from fastrnn.tasks.lm.corpus import Dictionary
 from fastrnn.tasks.lm.sources import cut, join, load, read_part
 from fastrnn.tasks.lm.train import RECIPES, complete, quality
 from fastrnn.tasks.lm.train import train as train_run
-from fastrnn.tasks.options import Command, RunPath, Seed, begin, note, stoppable, train_options
+from fastrnn.tasks.options import Command, Real, RunPath, Seed, begin, note, stoppable, train_options
 from fastrnn.tasks.run import Run
 from fastrnn.tasks.text import located
 
@@ -53,9 +53,9 @@ def _by_recipe(name: str) -> str:
 @click.option("--bptt", type=click.IntRange(1), default=35, help="Steps that gradients go back.")
 @click.option("--embedding", type=click.IntRange(1), help="Size of a token's vector.  [default: that of the state]")
 @click.option("--softmax", type=click.Choice(["full", "adaptive"]), default="full", help="The output layer.")
-@click.option("--clip", type=click.FloatRange(0, min_open=True), help=f"Gradient norm.  [{_by_recipe('clip')}]")
-@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), help=f"[{_by_recipe('dropout')}]")
-@click.option("--weight-decay", type=click.FloatRange(0), help=f"[{_by_recipe('weight_decay')}]")
+@click.option("--clip", type=Real(0, min_open=True), help=f"Gradient norm.  [{_by_recipe('clip')}]")
+@click.option("--dropout", type=Real(0, 1, max_open=True), help=f"[{_by_recipe('dropout')}]")
+@click.option("--weight-decay", type=Real(0), help=f"[{_by_recipe('weight_decay')}]")
 @click.option("--tied/--untied", default=None, help="Output weights are the embedding's.  [tied in modern]")
 @click.option("--shift/--no-shift", default=None,
               help="Begin each epoch at another place of the text.  [shifted in modern]")  # fmt: skip
@@ -84,7 +84,7 @@ def _check(options: dict[str, Any]) -> None:
 @click.argument("run", type=RunPath)
 @click.option("--start", default="", help="What the text begins with.")
 @click.option("-n", "--number", type=click.IntRange(1), default=100, help="Tokens to make.")
-@click.option("--temperature", type=click.FloatRange(0), default=1.0,
+@click.option("--temperature", type=Real(0), default=1.0,
               help="Below 1 safer, above 1 bolder, 0 always the likeliest.")  # fmt: skip
 @click.option("--seed", type=Seed, default=0, help="The same seed, the same text.")
 def generate(run: Path, start: str, number: int, temperature: float, seed: int) -> None:

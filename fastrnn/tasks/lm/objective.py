@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from tqdm import tqdm
 
 from fastrnn.tasks.lm.corpus import batchify, get_batch, repackage
 from fastrnn.tasks.lm.models import LanguageModel
+from fastrnn.tasks.scores import perplexity
 from fastrnn.tasks.training import Trainable
 
 __all__ = ["LanguageModelTask", "nats_per_token"]
@@ -55,7 +55,7 @@ class LanguageModelTask(Trainable):
         return self.model.output(hidden, target.flatten())
 
     def validate(self) -> dict[str, float]:
-        return {"perplexity": math.exp(nats_per_token(self.model, self.valid))}
+        return {"perplexity": perplexity(nats_per_token(self.model, self.valid))}
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
+from fastrnn.tasks.drawing import draw
 from fastrnn.tasks.lm.corpus import END, UNKNOWN, Dictionary
 from fastrnn.tasks.lm.models import LanguageModel
 from fastrnn.tasks.lm.train import build
@@ -32,11 +33,8 @@ def generate(
     tokens = [dictionary.numbers[END], *(dictionary.numbers.get(token, unknown) for token in start)]
     while True:
         hidden, state = model(torch.tensor(tokens).unsqueeze(1), state)
-        scores = model.output.log_prob(hidden[-1:])[0].double()
+        scores = model.output.log_prob(hidden[-1:])[0]
         scores[unknown] = -torch.inf
-        if temperature == 0:
-            token = int(scores.argmax())
-        else:
-            token = int(torch.multinomial((scores / temperature).softmax(0), 1, generator=random))
+        token = draw(scores, temperature, random)
         yield dictionary.words[token]
         tokens = [token]

@@ -16,6 +16,7 @@ from fastrnn.tasks.options import recipe_options
 from fastrnn.tasks.plots import curve_plot
 from fastrnn.tasks.recipes import SGD, AdamW, Recipe
 from fastrnn.tasks.run import Run
+from fastrnn.tasks.scores import perplexity
 from fastrnn.tasks.speed import compare as compare_backends
 from fastrnn.tasks.speed import recurrent_share, speed_line
 from fastrnn.tasks.training import fit
@@ -55,7 +56,7 @@ def quality(model: LanguageModel, part: Part) -> dict[str, float]:
     """Perplexity and bits per character of a text, beside their floors where the true probability is known."""
     tokens, bits = len(part.numbers), math.log(2)
     nats = nats_per_token(model, part.numbers)
-    scores = {"perplexity": math.exp(nats), "bits_per_character": nats * tokens / part.characters / bits}
+    scores = {"perplexity": perplexity(nats), "bits_per_character": nats * tokens / part.characters / bits}
     if part.nats is not None:
         scores["perplexity_floor"] = math.exp(part.nats / tokens)
         scores["bits_per_character_floor"] = part.nats / part.characters / bits

@@ -15,7 +15,7 @@ from fastrnn.tasks.names.models import Classifier, Generator
 from fastrnn.tasks.names.objectives import TASKS
 from fastrnn.tasks.names.train import load_data
 from fastrnn.tasks.names.train import train as train_run
-from fastrnn.tasks.options import Command, RunPath, Seed, begin, note, stoppable, train_options
+from fastrnn.tasks.options import Command, Real, RunPath, Seed, begin, note, stoppable, train_options
 from fastrnn.tasks.run import Run
 from fastrnn.tasks.text import located
 
@@ -36,7 +36,7 @@ names.command_class = Command
 @click.option("--models", type=click.Choice(["both", *TASKS]), default="both", help="What to train.")
 @click.option("--bidirectional", is_flag=True, help="The classifier reads the name from both ends.")
 @click.option("--embedding", type=click.IntRange(2), default=64, help="Size of a character's vector.")
-@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.2, help="Before the output.")
+@click.option("--dropout", type=Real(0, 1, max_open=True), default=0.2, help="Before the output.")
 @train_options(epochs=10, batch_size=64, lr=3e-3, hidden=128)
 def train(out: Path, resume: bool, no_compare: bool, **options: Any) -> None:
     """Train a classifier and a generator of names on --data, into the folder RUN.
@@ -69,7 +69,7 @@ def classify(run: Path, name: tuple[str, ...], top: int) -> None:
 @click.option("--class", "klass", required=True, metavar="CLASS", help="The class to make names of.")
 @click.option("-n", "--number", type=click.IntRange(1), default=10, help="Names to make.")
 @click.option("--start", default="", help="What each name begins with.")
-@click.option("--temperature", type=click.FloatRange(0), default=1.0,
+@click.option("--temperature", type=Real(0), default=1.0,
               help="Below 1 safer, above 1 bolder, 0 always the likeliest.")  # fmt: skip
 @click.option("--seed", type=Seed, default=0, help="The same seed, the same names.")
 def generate(run: Path, klass: str, number: int, start: str, temperature: float, seed: int) -> None:

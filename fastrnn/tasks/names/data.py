@@ -41,10 +41,10 @@ def read_classes(data: str) -> dict[str, list[str]]:
     """
     folder = BUILTIN if data == "builtin" else Path(data)
     if not folder.is_dir():
-        raise UserError(f"--data {data}: no such folder (a folder of CLASS.txt files, or builtin)")
+        raise UserError(f"{data}: no such folder (a folder of CLASS.txt files, or builtin)")
     files = sorted(file for file in folder.glob("*.txt") if not file.name.startswith("."))
     if len(files) < 2:
-        raise UserError(f"--data {data}: {len(files)} CLASS.txt files found, at least 2 classes are needed")
+        raise UserError(f"{data}: {len(files)} CLASS.txt files found, at least 2 classes are needed")
     return {file.stem: _read_names(file) for file in files}
 
 

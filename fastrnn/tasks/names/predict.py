@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastrnn.tasks.batches import pack
+from fastrnn.tasks.drawing import draw
 from fastrnn.tasks.names.data import EDGE, LONGEST, UNKNOWN, Alphabet, Encoded
 from fastrnn.tasks.names.models import Classifier, Generator
 from fastrnn.tasks.names.train import build
@@ -61,15 +62,10 @@ def generate(
         for character in [EDGE, *alphabet.encode(start)]:
             logits, state = model.step(character, klass, state)
         while len(name) < LONGEST:
-            logits = logits.double()
             logits[UNKNOWN] = -torch.inf  # no character to write
             if not name:
                 logits[EDGE] = -torch.inf  # a name has at least one
-            if temperature == 0:
-                character = int(logits.argmax())
-            else:
-                weights = (logits / temperature).softmax(0)
-                character = int(torch.multinomial(weights, 1, generator=random))
+            character = draw(logits, temperature, random)
             if character == EDGE:
                 break
             name += alphabet.character(character)

@@ -18,7 +18,7 @@ from fastrnn.tasks.news.models import POOLS, Classifier
 from fastrnn.tasks.news.objectives import Headlines
 from fastrnn.tasks.news.train import RATES, build, load_data
 from fastrnn.tasks.news.train import train as train_run
-from fastrnn.tasks.options import Command, Seed, begin, note, stoppable, train_options
+from fastrnn.tasks.options import Command, Real, Seed, begin, lines_given, note, stoppable, train_options
 from fastrnn.tasks.run import Run
 from fastrnn.tasks.text import located
 
@@ -64,11 +64,11 @@ def ids(data: str, top: int, headlines: tuple[str, ...]) -> None:
 @click.option("--bidirectional/--one-way", default=True, help="Whether a second direction reads from the end.")
 @click.option("--pool", type=click.Choice(POOLS), default="max", help="What of all states is looked at.")
 @click.option("--embedding", type=click.IntRange(1), default=300, help="Size of a word's vector.")
-@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.5,
+@click.option("--dropout", type=Real(0, 1, max_open=True), default=0.5,
               help="Of word vectors and of the pooled state.")  # fmt: skip
 @click.option("--wide", is_flag=True, help="Add a linear model of words, pairs and pieces of words to the net.")
 @click.option("--optimizer", type=click.Choice(list(RATES)), default="adamw", help="sgd is the plain one.")
-@click.option("--weight-decay", type=click.FloatRange(0), default=0.01, help="Of AdamW.")
+@click.option("--weight-decay", type=Real(0), default=0.01, help="Of AdamW.")
 @train_options(epochs=8, batch_size=32, lr=None, hidden=128, cell="lstm",
                lr_help=f"Peak rate  [default: {RATES['adamw']:g} of AdamW, {RATES['sgd']:g} of SGD]")  # fmt: skip
 def train(out: Path, resume: bool, no_compare: bool, **options: Any) -> None:
@@ -138,7 +138,5 @@ def _given(headlines: tuple[str, ...], needed: bool) -> Iterator[str]:
     """The headlines of the command line, or else of standard input."""
     if headlines:
         yield from headlines
-    elif not sys.stdin.isatty():
-        yield from (line.rstrip("\r\n") for line in sys.stdin if line.strip())
-    elif needed:
-        raise UserError("which headline? Give one in quotes, or lines on standard input")
+    elif needed or not sys.stdin.isatty():
+        yield from filter(str.strip, lines_given("headline"))

@@ -64,7 +64,7 @@ def read_split(data: str) -> dict[str, list[Headline]]:
     """train, valid and test of the folder `data`, or of `builtin`."""
     folder = BUILTIN if data == "builtin" else Path(data)
     if not folder.is_dir():
-        raise UserError(f"--data {data}: no such folder (one with train.txt, valid.txt and test.txt, or builtin)")
+        raise UserError(f"{data}: no such folder (one with train.txt, valid.txt and test.txt, or builtin)")
     return {part: read_file(folder / f"{part}.txt") for part in PARTS}
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from fastrnn.tasks.errors import UserError
-from fastrnn.tasks.options import Command, RunPath, begin, note, stoppable, train_options
+from fastrnn.tasks.options import Command, Real, RunPath, begin, lines_given, note, stoppable, train_options
 from fastrnn.tasks.plots import attention_plot, fonts_for
 from fastrnn.tasks.run import Run
 from fastrnn.tasks.text import located
@@ -48,12 +47,12 @@ translate_group.command_class = Command
               "words (needs sentencepiece).")  # fmt: skip
 @click.option("--pieces", type=click.IntRange(100), default=4000, help="Pieces a language has, with --tokens piece.")
 @click.option("--embedding", type=click.IntRange(2), default=256, help="Size of a word's vector.")
-@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.3)
-@click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), default=0.1)
-@click.option("--scheduled-sampling", type=click.FloatRange(0, 1), default=0.0,
+@click.option("--dropout", type=Real(0, 1, max_open=True), default=0.3)
+@click.option("--label-smoothing", type=Real(0, 1, max_open=True), default=0.1)
+@click.option("--scheduled-sampling", type=Real(0, 1), default=0.0,
               help="Share of the decoder's input that is its own guess, in the last epoch; grows from 0.")  # fmt: skip
 @click.option("--beam", type=Beam, default=5, help="Hypotheses followed at once, in the test.")
-@click.option("--length-penalty", type=click.FloatRange(0), default=1.0, help="0 favours short translations.")
+@click.option("--length-penalty", type=Real(0), default=1.0, help="0 favours short translations.")
 @train_options(epochs=10, batch_size=96, lr=2e-3, hidden=256)
 def train(out: Path, resume: bool, no_compare: bool, **options: Any) -> None:
     """Train a translator on --data, into the folder RUN.
@@ -78,7 +77,7 @@ def run(run: Path, text: tuple[str, ...], beam: int | None, heat_map: Path | Non
     if heat_map and not options["attention"]:
         raise UserError(f"{run} has no attention to draw: train with --attention")
     model = load(opened)
-    asked = [_checked(sentence, languages.source) for sentence in text or _lines()]
+    asked = [_checked(sentence, languages.source) for sentence in text or lines_given("sentence")]
     kept = [sentence for sentence in asked if sentence]
     found = iter(translate(model, languages, kept, width=beam or options["beam"], penalty=options["length_penalty"])
                  if kept else [])  # fmt: skip
@@ -122,13 +121,6 @@ def load(opened: Run) -> Translator:
     return opened.trained(
         "translator.pt", lambda: build(opened.config), "translator yet: its first epoch has not ended"
     )
-
-
-def _lines() -> list[str]:
-    try:
-        return sys.stdin.read().splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"standard input is not UTF-8 (byte 0x{error.object[error.start]:02x})") from error
 
 
 def _checked(text: str, side: Side) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn.tasks.batches import buckets, rows
+from fastrnn.tasks.scores import perplexity
 from fastrnn.tasks.training import Trainable
 from fastrnn.tasks.translate.batches import Encoded, Sentences, pack_sources
 from fastrnn.tasks.translate.data import Example, Split, examples
@@ -141,4 +141,4 @@ class TranslationTask(Trainable):
     def test(self, width: int) -> dict[str, float]:
         """Perplexity a word, BLEU and chrF of the test part."""
         asked = examples(self.split.test, self.languages.direction)
-        return {"perplexity": math.exp(self.mean_loss("test")), **self.scores(asked, width)}
+        return {"perplexity": perplexity(self.mean_loss("test")), **self.scores(asked, width)}
