@@ -27,7 +27,7 @@ inline Plan make_plan(const Layer& l, int64_t rows, int64_t gates, int64_t unit_
   // Split by rows while the recurrent matrix, which each core then reads whole at each step, is not much larger than its
   // second-level cache, while there are rows for good tiles, and while each thread's own sums of weight gradients stay small.
   const int64_t sums = gates * l.H * (l.I + l.R()) * int64_t(sizeof(T));
-  p.split_rows = p.threads > 1 && weights <= (1536 << 10) && l.B >= 4 * p.threads && sums * p.threads <= (64 << 20);
+  p.split_rows = p.threads > 1 && weights <= (1280 << 10) && l.B >= 4 * p.threads && sums * p.threads <= (64 << 20);
   // A team costs some microseconds a call and, when units are split, a barrier a step.
   if (flops < 4e5 || (!p.split_rows && step_flops < 6e4)) p.threads = 1;
   if (p.split_rows)
