@@ -77,6 +77,22 @@ def test_parts_of_the_batch_of_unequal_size(poisoned, cell):
     assert_as_reference(ragged(case.with_(reverse=True, state=False)))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("cell", CELLS)
+def test_what_a_call_leaves_in_the_workspace_is_not_read(cell, dtype):
+    """Odd sizes after a larger call that filled the scratch memory with NaN."""
+    large = Case(cell, 6, 40, 70, 70, dtype=dtype)
+    nan = [None if a is None else torch.full_like(a, torch.nan).requires_grad_() for a in arguments(large)[:-1]] + [
+        None
+    ]
+    for T, H in ((1, 5), (3, 7), (6, 13), (1, 21)):
+        gradients(outputs(recurrent_layer, large, nan), nan)
+        case = Case(cell, T, 3, 9, H, dtype=dtype)
+        args = arguments(case)
+        outs = outputs(recurrent_layer, case, args)
+        assert all(torch.isfinite(t).all() for t in (*outs, *gradients(outs, args)))
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_rows_that_share_cache_sets(poisoned, cell):
     """Rows 2 KiB apart (256 doubles): input and state are copied to better strides."""

@@ -26,7 +26,7 @@ class BackwardPart {
         weights_(weights),
         steps_(steps),
         R_(l_.R()),
-        stride_(spread_stride<T>(words(GC * l_.H))),
+        stride_(spread_stride<T>(words(GC * l_.H + kPairs))),
         dh_stride_(spread_stride<T>(words(l_.P))),
         operand_(l_.dtype == kOperand<T>),
         chunk_rows_(plan.chunk_rows),
@@ -69,10 +69,10 @@ class BackwardPart {
  private:
   void prepare(const Member& m) const {
     int64_t a, b;
-    if (kPairs) {  // no word at the end of an odd row may have half a NaN left in it
+    if (kPairs) {  // no word at the end of an odd row, or of its part that goes through h, may have half a NaN left in it
       m.share(chunk_, 1, a, b);
       for (int64_t r = a; r < b; ++r) {
-        dg_[r * stride_ + words(GC * l_.H) - 1] = T(0);
+        dg_[r * stride_ + words(GC * l_.H + 1) - 1] = T(0);
         if (l_.P) dh_[r * dh_stride_ + words(l_.P) - 1] = T(0);
       }
     }
