@@ -208,29 +208,28 @@ class WeightGrads {
     packer.finish();
   }
 
-  // dx's rows lie at one distance, a part's in groups of a step
+  // All rows of dx at once; a part's step by step, because only those of a step lie at one distance.
   void add_dx(const Member& m, const Chunk& c, const T* dg, T* scratch) const {
+    static_assert(Cell::kGradX == 0, "the gradients through x stand first in a row of dg");
     int64_t a, b;
     m.share(c.rows, 1, a, b);
-    if (a == b) return;
-    static_assert(Cell::kGradX == 0, "the gradients through x stand first in a row of dg");
-    const T* left = dg + a * stride_;
-    const auto out = [&](int64_t row, int64_t p) { return at(f_.dx, l_.dtype, row * l_.I + p * W2); };
     for (int64_t p = 0; p < panels<T>(l_.I); ++p) {
-      const int64_t n = std::min(l_.I - p * W2, panel_vectors<T>(l_.I, p) * int64_t(L));
-      if (native_ && steps_.whole() && n % L == 0) {
-        weights_.input(p, b - a, left, stride_, static_cast<T*>(out(c.begin + a, p)), l_.I);
-        continue;
-      }
-      weights_.input(p, b - a, left, stride_, scratch, W2);
-      const auto copy = [&](int64_t k, int64_t row) { store_row(out(row, p), scratch + k * W2, l_.dtype, n); };
       if (steps_.whole()) {
-        for (int64_t k = 0; k < b - a; ++k) copy(k, c.begin + a + k);
+        dx_panel(p, dg + a * stride_, b - a, c.begin + a, scratch);
         continue;
       }
-      for (int64_t t = c.first, k = 0; t < c.last; ++t)
-        for (int64_t r = 0; r < steps_.batch(t); ++r) copy(k++, steps_.in_all(t, r));
+      for (int64_t t = c.first; t < c.last; ++t)
+        dx_panel(p, dg + (steps_.offset(t) - c.begin) * stride_, steps_.batch(t), steps_.in_all(t, 0), scratch);
     }
+  }
+
+  // columns of panel p of the part's rows from row `first` of all on; dg (rows, GC*H)
+  void dx_panel(int64_t p, const T* dg, int64_t rows, int64_t first, T* scratch) const {
+    const int64_t n = std::min(l_.I - p * W2, panel_vectors<T>(l_.I, p) * int64_t(L)), stride = l_.I * steps_.pitch();
+    void* out = at(f_.dx, l_.dtype, first * l_.I + p * W2);
+    if (native_ && n % L == 0) return weights_.input(p, rows, dg, stride_, static_cast<T*>(out), stride);
+    weights_.input(p, rows, dg, stride_, scratch, W2);
+    for (int64_t r = 0; r < rows; ++r) store_row(at(out, l_.dtype, r * stride), scratch + r * W2, l_.dtype, n);
   }
 
   void add_db(const Member& m, int64_t rows, const T* dg) const {
