@@ -27,7 +27,10 @@ def current_weights(module: torch.nn.Module, names: Sequence[str]) -> list[Any]:
     """The module's weights as they are now: Parameters, or what a parametrization, a weight norm or
     `torch.func.functional_call` has put in their place."""
     held = module._parameters  # looked up first: attribute access of nn.Module costs a microsecond a weight
-    return [held[name] if name in held else getattr(module, name) for name in names]
+    try:
+        return [held[name] for name in names]
+    except KeyError:
+        return [held[name] if name in held else getattr(module, name) for name in names]
 
 
 class _Recurrent(torch.nn.RNNBase):

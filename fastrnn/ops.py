@@ -247,6 +247,11 @@ def _direct(x: Tensor, *others: Tensor | None) -> bool:
     return _plain(x) and all(map(_plain, others)) and _nothing_between()
 
 
+def batched(*gradients: Tensor | None) -> bool:
+    """Whether autograd.grad(is_grads_batched=True) brought one of them, which only the dispatcher can take apart."""
+    return any(g is not None and torch._C._functorch.is_legacy_batchedtensor(g) for g in gradients)
+
+
 def _elsewhere(direct: Callable, registered: Callable, x: Tensor, *others: Tensor | None) -> Callable:
     """What runs a call that does not go straight to the CPU kernels: CUDA's, or the registered operation."""
     if not x.is_cpu and not x.is_meta:
@@ -279,11 +284,9 @@ def layer_backward(cell, dy, dh_n, dc_n, x, *args):
     Arguments: cell, dy, dh_n, dc_n, x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, y, reserve, batch_sizes, batch (B),
     reverse, needed (8 flags). dy, dh_n and dc_n may be None: zeros.
     """
-    # autograd.grad(is_grads_batched=True) brings gradients that only the dispatcher can take apart
-    batched = any(g is not None and torch._C._functorch.is_legacy_batchedtensor(g) for g in (dy, dh_n, dc_n))
     tensors = (x, dy, dh_n, dc_n, *args[:9])
     run: Callable
-    if batched:
+    if batched(dy, dh_n, dc_n):
         run = torch.ops.fastrnn.layer_backward
     elif _direct(*tensors):
         run = _backward_kernel

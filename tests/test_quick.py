@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from torch.autograd import gradcheck, gradgradcheck
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastrnn
-from fastrnn import _native, _quick, functional
+from fastrnn import _guards, _native, _quick, functional
 from fastrnn.autograd import recurrent_layer
 
 CELLS = ("rnn_tanh", "gru", "lstm")
@@ -67,7 +68,7 @@ def long(cell, form, x, *rest):
 
 
 def test_this_torch_has_guards_that_can_be_trusted():
-    assert _quick._guards_are_whole()
+    assert _guards._whole()
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["states", "no states"])
@@ -196,6 +197,99 @@ def test_results_are_ones_own():
     assert len({t.data_ptr() for t in tensors}) == len(tensors)
 
 
+@pytest.fixture
+def back(monkeypatch):
+    """Which backward passes went the short way."""
+    short_ones, gradients = [], _quick._Call.gradients
+
+    def counted(*args):
+        made = gradients(*args)
+        short_ones.append(made is not None)
+        return made
+
+    monkeypatch.setattr(_quick._Call, "gradients", counted)
+    return short_ones
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_way_back(cell, form, back, poisoned):
+    """Each mixture of gradients that arrive and that are asked for, twice, so that the second finds the guard."""
+    args = [t.requires_grad_() for t in arguments(cell, form)]
+    count = len(long(cell, form, *args))
+    for there in ([0], [count - 1], list(range(count))):
+        for wanted in ([0], [1, 4], list(range(len(args)))):
+            for seed in range(2):
+                made = []
+                for way in (short, long):
+                    all_outs = way(cell, form, *args)
+                    outs = [all_outs[i] for i in there]
+                    above = [torch.randn(o.shape, generator=torch.Generator().manual_seed(seed)) for o in outs]
+                    made.append(torch.autograd.grad(outs, [args[i] for i in wanted], above, allow_unused=True))
+                for mine, theirs in zip(*made, strict=True):
+                    torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+    assert back == [True] * 18
+
+
+def test_the_long_way_back():
+    """A gradient that is expanded, and one that comes in parts of a batch, after an ordinary one."""
+    args = [t.requires_grad_() for t in arguments("gru", "layer")]
+    y = short("gru", "layer", *args)[0]
+    y.backward(torch.ones_like(y), retain_graph=True)
+    ordinary = args[0].grad.clone()
+    args[0].grad = None
+    y.sum().backward(retain_graph=True)
+    torch.testing.assert_close(args[0].grad, ordinary)
+    stacked = torch.stack([torch.ones_like(y), torch.zeros_like(y)])
+    (batch,) = torch.autograd.grad(y, args[0], stacked, is_grads_batched=True)
+    torch.testing.assert_close(batch, torch.stack([ordinary, torch.zeros_like(ordinary)]))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_storage_freed_before_the_way_back_is_an_error(cell):
+    for position in range(6):
+        args = [t.requires_grad_() for t in arguments(cell, "layer")]
+        y = short(cell, "layer", *args)[0]
+        y.backward(torch.ones_like(y), retain_graph=True)
+        args[position].untyped_storage().resize_(0)
+        with pytest.raises(RuntimeError, match="storage was freed"):
+            y.backward(torch.ones_like(y))
+
+
+class _Asked(TorchDispatchMode):
+    """Notes the operations that pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_modes_after_an_ordinary_call_are_seen(cell):
+    module, x = STEPS[cell](4, 5), torch.randn(2, 4)
+    first = [h.detach() for h in _listed(module(x))]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert _listed(module(x))[0].dtype == torch.bfloat16
+    with _Asked() as asked, torch.no_grad():
+        module(x)
+    assert any("fastrnn" in name for name in asked.names)
+    for mine, single in zip(_listed(torch.vmap(module)(x.unsqueeze(1))), first, strict=True):
+        torch.testing.assert_close(mine.squeeze(1), single)
+    with torch.no_grad(), forward_ad.dual_level():
+        out = _listed(module(forward_ad.make_dual(x, torch.ones_like(x))))[0]
+        assert forward_ad.unpack_dual(out).tangent is not None
+    for again, h in zip(_listed(module(x)), first, strict=True):
+        torch.testing.assert_close(again, h, rtol=0, atol=0)
+
+
+def _listed(out):
+    return [out] if isinstance(out, torch.Tensor) else list(out)
+
+
 def test_a_saved_tensor_that_changed_is_an_error():
     module, x = fastrnn.GRU(4, 5), torch.randn(3, 2, 4)
     y, _ = module(x)
@@ -205,7 +299,7 @@ def test_a_saved_tensor_that_changed_is_an_error():
 
 
 def test_without_guards_every_call_is_looked_through(monkeypatch, taken):
-    monkeypatch.setattr(_quick, "_guards_are_whole", lambda: False)
+    monkeypatch.setattr(_guards, "_whole", lambda: False)
     module, x = fastrnn.RNNCell(4, 5), torch.randn(2, 4)
     first = module(x)
     assert torch.equal(module(x), first)

@@ -5,10 +5,10 @@
 
 #include <chrono>
 #include <cstdlib>
-#include <new>
 #include <string>
 
 #include "../cells/registry.h"
+#include "fixed.h"
 #include "layer.h"
 #include "team.h"
 
@@ -88,6 +88,8 @@ bool bf16_dots() {
 #endif
 }
 
+}  // namespace
+
 void run_forward(int cell, const ForwardArgs& args) {
 #if defined(FASTRNN_WITH_BF16)
   if (args.layer.dtype == DType::bf16 && bf16_dots()) return FASTRNN_WITH_BF16::layer_forward<float>(cell, args);
@@ -101,6 +103,8 @@ void run_backward(int cell, const BackwardArgs& args) {
 #endif
   args.layer.dtype == DType::f64 ? layer_backward<double>(cell, args) : layer_backward<float>(cell, args);
 }
+
+namespace {
 
 void forward(int cell, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, Address batch_sizes, bool reverse,
              int dtype, int threads, Address w_ih, Address w_hh, Address b_ih, Address b_hh, Address w_hr, Address half,
@@ -146,57 +150,6 @@ void backward(int cell, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, A
   run_backward(cell, args);
 }
 
-// A dense call from first to last step whose sizes are settled beforehand, so that one step of decoding pays for its
-// addresses alone.
-struct Fixed {
-  int cell;
-  ForwardArgs args;
-};
-
-py::capsule fixed(int cell, int64_t T, int64_t B, int64_t I, int64_t H, int dtype) {
-  auto* call = new Fixed{cell, {layer(T, B, I, H, 0, 0, false, dtype, 1), {}, {}, {}, {}, {}, {}, {}, {}}};
-  call->args.x = {nullptr, B * I, I};
-  call->args.y = {nullptr, B * H, H};
-  return py::capsule(call, "fastrnn.Fixed", [](void* p) { delete static_cast<Fixed*>(p); });
-}
-
-// (fixed, threads, x, w_ih, w_hh, b_ih, b_hh, hx, cx, y, h_n, c_n, reserve, half): pybind11's conversion of so many arguments
-// takes as long as a small step.
-PyObject* forward_fixed(PyObject*, PyObject* const* given, Py_ssize_t count) {
-  constexpr int kNumbers = 13;
-  if (count != 1 + kNumbers)
-    return PyErr_Format(PyExc_TypeError, "expected %d arguments, got %zd", 1 + kNumbers, count);
-  const auto* call = static_cast<const Fixed*>(PyCapsule_GetPointer(given[0], "fastrnn.Fixed"));
-  int64_t n[kNumbers];
-  for (int i = 0; call && i < kNumbers; ++i) n[i] = PyLong_AsLongLong(given[1 + i]);
-  if (!call || PyErr_Occurred()) return nullptr;
-  ForwardArgs args = call->args;
-  args.layer.threads = int(n[0]);
-  args.x.data = pointer(n[1]);
-  args.w = {pointer(n[2]), pointer(n[3]), pointer(n[4]), pointer(n[5]), nullptr, pointer(n[12])};
-  args.hx = pointer(n[6]);
-  args.cx = pointer(n[7]);
-  args.y.data = pointer(n[8]);
-  args.h_n = pointer(n[9]);
-  args.c_n = pointer(n[10]);
-  args.reserve = pointer(n[11]);
-  try {
-    const py::gil_scoped_release release;
-    run_forward(call->cell, args);
-  } catch (const std::bad_alloc&) {
-    return PyErr_NoMemory();
-  } catch (const std::exception& error) {
-    PyErr_SetString(PyExc_RuntimeError, error.what());
-    return nullptr;
-  }
-  Py_RETURN_NONE;
-}
-
-PyMethodDef fixed_methods[] = {
-    {"forward_fixed", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&forward_fixed)), METH_FASTCALL,
-     nullptr},
-    {}};
-
 int64_t halves(int cell, int64_t I, int64_t H, int64_t R, Address w_ih, Address w_hh, Address dst) {
   return pack_halves(cell, I, H, R, pointer<const float*>(w_ih), pointer<const float*>(w_hh), pointer<uint32_t*>(dst));
 }
@@ -221,9 +174,8 @@ PYBIND11_MODULE(FASTRNN_CONCAT(_kernels_, FASTRNN_ISA), m) {
   m.attr("ISA") = FASTRNN_STRING(FASTRNN_ISA);
   m.attr("CELLS") = fastrnn::cell_names();
   m.def("forward", &fastrnn::forward);
-  m.def("fixed", &fastrnn::fixed);
-  if (PyModule_AddFunctions(m.ptr(), fastrnn::fixed_methods) < 0) throw py::error_already_set();
   m.def("backward", &fastrnn::backward);
+  fastrnn::add_fixed(m);
   m.def("pack_halves", &fastrnn::halves);
   m.def("reserve_size", &fastrnn::reserve);
   m.def("bf16_dots", &fastrnn::bf16_dots);

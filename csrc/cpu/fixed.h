@@ -1,0 +1,182 @@
+// Calls whose sizes are settled beforehand: one dense layer from first to last step, so that a step of decoding pays for its
+// tensors' addresses and results alone. Tensors are handled as Python objects, by `data_ptr` and the `new` that is given, in
+// C because a dozen operations in Python take as long as a small step.
+#pragma once
+#include <pybind11/pybind11.h>
+
+#include <initializer_list>
+#include <new>
+
+#include "../problem.h"
+
+namespace fastrnn {
+
+// in module.cpp
+void run_forward(int cell, const ForwardArgs& args);
+void run_backward(int cell, const BackwardArgs& args);
+
+namespace {
+
+namespace py = pybind11;
+
+struct Fixed {
+  int cell;
+  bool cell_state, step;  // whether there is a state c; whether x is one step (B, I) and there is no y beside h_n
+  Layer layer;
+  py::object one, T, B, I, H, rows;  // sizes of results, as `new` takes them; rows: G*H
+};
+
+struct NoMemory {};  // a tensor has none: its storage was freed
+
+// Where the tensor's values are; null for None.
+void* values(PyObject* tensor) {
+  if (tensor == Py_None) return nullptr;
+  static PyObject* const name = PyUnicode_InternFromString("data_ptr");
+  const auto number = py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(tensor, name));
+  if (!number) throw py::error_already_set();
+  void* address = PyLong_AsVoidPtr(number.ptr());
+  if (PyErr_Occurred()) throw py::error_already_set();
+  if (!address) throw NoMemory();
+  return address;
+}
+
+// A new tensor like x of these sizes.
+py::object made(PyObject* make, PyObject* x, std::initializer_list<const py::object*> sizes) {
+  PyObject* arguments[4] = {x};
+  size_t n = 1;
+  for (const py::object* size : sizes) arguments[n++] = size->ptr();
+  auto tensor = py::reinterpret_steal<py::object>(PyObject_Vectorcall(make, arguments, n, nullptr));
+  if (!tensor) throw py::error_already_set();
+  return tensor;
+}
+
+py::object state(const Fixed& f, PyObject* make, PyObject* x) {
+  return f.step ? made(make, x, {&f.B, &f.H}) : made(make, x, {&f.one, &f.B, &f.H});
+}
+
+// Runs `call` without the interpreter's lock, which other threads may then take; a call of some microseconds is not worth it.
+template <class F>
+void unlocked(const Layer& l, F&& call) {
+  if (l.T * l.B * l.H * (l.I + l.H) < (1 << 18)) return call();
+  const py::gil_scoped_release release;
+  call();
+}
+
+// body(fixed, arguments): its result, a new reference; None where a tensor has no memory.
+template <class F>
+PyObject* guarded(PyObject* const* given, Py_ssize_t count, Py_ssize_t least, Py_ssize_t most, F&& body) {
+  if (count < least || count > most) return PyErr_Format(PyExc_TypeError, "got %zd arguments", count);
+  const auto* fixed = static_cast<const Fixed*>(PyCapsule_GetPointer(given[0], "fastrnn.Fixed"));
+  if (!fixed) return nullptr;
+  try {
+    return body(*fixed, given + 1).release().ptr();
+  } catch (const NoMemory&) {
+    Py_RETURN_NONE;
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+  return nullptr;
+}
+
+int threads(PyObject* number) {
+  const long n = PyLong_AsLong(number);
+  if (n == -1 && PyErr_Occurred()) throw py::error_already_set();
+  return int(n);
+}
+
+Sequence dense(void* data, const Layer& l, int64_t width) { return {data, l.B * width, width}; }
+
+// (fixed, new, threads, half, reserve, x, w_ih, w_hh, b_ih, b_hh[, hx[, cx]]) -> [y (not of a step), h_n, c_n (of a cell that
+// has one)]; half and reserve may be None. None instead: a tensor has no memory.
+PyObject* forward_fixed(PyObject*, PyObject* const* given, Py_ssize_t count) {
+  return guarded(given, count, 10, 12, [&](const Fixed& f, PyObject* const* g) {
+    PyObject *const make = g[0], *const x = g[4];
+    ForwardArgs args{f.layer, {}, {}, nullptr, nullptr, {}, nullptr, nullptr, nullptr};
+    args.layer.threads = threads(g[1]);
+    args.reserve = values(g[3]);
+    args.x = dense(values(x), f.layer, f.layer.I);
+    args.w = {values(g[5]), values(g[6]), values(g[7]), values(g[8]), nullptr, values(g[2])};
+    if (count > 10) args.hx = values(g[9]);
+    if (count > 11) args.cx = values(g[10]);
+    const py::object h_n = state(f, make, x), c_n = f.cell_state ? state(f, make, x) : py::object();
+    const py::object y = f.step ? h_n : made(make, x, {&f.T, &f.B, &f.H});
+    args.y = dense(values(y.ptr()), f.layer, f.layer.H);
+    args.h_n = f.step ? args.y.data : values(h_n.ptr());
+    if (f.cell_state) args.c_n = values(c_n.ptr());
+    unlocked(f.layer, [&] { run_forward(f.cell, args); });
+    py::list results(size_t(!f.step + 1 + f.cell_state));
+    size_t n = 0;
+    if (!f.step) results[n++] = y;
+    results[n++] = h_n;
+    if (f.cell_state) results[n++] = c_n;
+    return results;
+  });
+}
+
+// (fixed, new, threads, needed, dy, dh_n, dc_n, x, hx, cx, w_ih, w_hh, b_ih, b_hh, y, reserve) -> the gradients of x, hx, cx,
+// w_ih, w_hh, b_ih and b_hh, None for those that the tuple `needed` of bools says no to. dy, dh_n, dc_n, hx and cx may be None.
+// None instead of all: a tensor has no memory.
+PyObject* backward_fixed(PyObject*, PyObject* const* given, Py_ssize_t count) {
+  return guarded(given, count, 16, 16, [&](const Fixed& f, PyObject* const* g) {
+    constexpr int kGradients = 7;
+    PyObject *const make = g[0], *const needed = g[2], *const x = g[6];
+    if (!PyTuple_Check(needed) || PyTuple_GET_SIZE(needed) != kGradients) throw py::value_error("needed: seven bools");
+    const auto gradient = [&](int i) {
+      if (PyTuple_GET_ITEM(needed, i) != Py_True) return py::object(py::none());
+      if (i == 0) return f.step ? made(make, x, {&f.B, &f.I}) : made(make, x, {&f.T, &f.B, &f.I});
+      if (i < 3) return g[6 + i] == Py_None ? py::object(py::none()) : state(f, make, x);
+      return i == 3   ? made(make, x, {&f.rows, &f.I})
+             : i == 4 ? made(make, x, {&f.rows, &f.H})
+                      : made(make, x, {&f.rows});
+    };
+    BackwardArgs args{};
+    args.layer = f.layer;
+    args.layer.threads = threads(g[1]);
+    args.dy = dense(values(g[3]), f.layer, f.layer.H);
+    args.dh_n = values(g[4]);
+    args.dc_n = values(g[5]);
+    args.x = dense(values(x), f.layer, f.layer.I);
+    args.hx = values(g[7]);
+    args.cx = values(g[8]);
+    args.w = {values(g[9]), values(g[10]), values(g[11]), values(g[12]), nullptr};
+    args.y = dense(values(g[13]), f.layer, f.layer.H);
+    args.reserve = values(g[14]);
+    void** const out[kGradients] = {&args.dx, &args.dhx, &args.dcx, &args.dw_ih, &args.dw_hh, &args.db_ih, &args.db_hh};
+    py::list results{size_t(kGradients)};
+    for (int i = 0; i < kGradients; ++i) {
+      py::object made = gradient(i);
+      *out[i] = values(made.ptr());
+      results[size_t(i)] = std::move(made);
+    }
+    unlocked(f.layer, [&] { run_backward(f.cell, args); });
+    return results;
+  });
+}
+
+// What these two take first.
+py::capsule fixed(int cell, bool cell_state, bool step, int64_t T, int64_t B, int64_t I, int64_t H, int64_t rows,
+                  int dtype) {
+  const Layer layer{T, B, I, H, 0, nullptr, false, DType(dtype), 1};
+  auto* call = new Fixed{cell,        cell_state,  step,        layer,       py::int_(1),
+                         py::int_(T), py::int_(B), py::int_(I), py::int_(H), py::int_(rows)};
+  return py::capsule(call, "fastrnn.Fixed", [](void* p) { delete static_cast<Fixed*>(p); });
+}
+
+template <PyObject* (*F)(PyObject*, PyObject* const*, Py_ssize_t)>
+constexpr PyMethodDef fast_method(const char* name) {
+  return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(F)), METH_FASTCALL, nullptr};
+}
+
+void add_fixed(py::module_& m) {
+  static PyMethodDef methods[] = {
+      fast_method<&forward_fixed>("forward_fixed"), fast_method<&backward_fixed>("backward_fixed"), {}};
+  m.def("fixed", &fixed);
+  if (PyModule_AddFunctions(m.ptr(), methods) < 0) throw py::error_already_set();
+}
+
+}  // namespace
+}  // namespace fastrnn
