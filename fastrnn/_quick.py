@@ -33,7 +33,7 @@ _calls: dict[tuple[Any, ...], "_Call"] = {}
 
 def quick(
     cell: str, x: Any, hx: Any, weights: Sequence[Any], units: int, step: bool = False, halves: Halves | None = None
-) -> list[Tensor] | None:
+) -> Any:
     """One layer, checked and run; None where anything is out of the ordinary.
 
     Args:
@@ -43,7 +43,8 @@ def quick(
         units: H.
         halves: where a layer without gradients finds its weights rounded to bf16; None: they are used as they are.
 
-    Returns: y (T, B, H), h_n and, for an LSTM, c_n, like the states; for a step without y.
+    Returns: y (T, B, H) and h_n, or y and (h_n, c_n) for an LSTM, like the states; of a step h_n, or h_n and c_n, as a
+    list or tuple.
     """
     if _compiling() or not isinstance(x, Tensor) or len(weights) != 4 or forward_ad._current_level >= 0:
         return None
@@ -68,11 +69,15 @@ def quick(
         call = _calls[key] = _Call(cell, x, states, weights, units, step)
     if hx is not None and call.lstm:
         states = hx
+    results: Sequence[Tensor]
     if call.recording:
-        results: list[Tensor] = autograd._apply(_OneLayer, call, x, *weights, *states)
+        results = autograd._apply(_OneLayer, call, x, *weights, *states)
+    else:
+        half = halves.packed(cell, weights[0], weights[1]) if halves else None
+        results = call.run(half, None, x, *weights, *states)
+    if step:
         return results
-    half = halves.packed(cell, weights[0], weights[1]) if halves else None
-    return call.run(half, None, x, *weights, *states)
+    return results[0], tuple(results[1:]) if call.lstm else results[1]
 
 
 def _ordinary(cell: str, x: Tensor, states: Sequence[Any], weights: Sequence[Any], units: int, step: bool) -> bool:

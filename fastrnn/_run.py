@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn import _checks as checks
 from fastrnn._checks import Stack
-from fastrnn._quick import _any_autocast
+from fastrnn._quick import _any_autocast, quick
 from fastrnn.autograd import recurrent_layer
 
 Layer = Callable[..., tuple[Tensor, Tensor, Tensor | None]]
@@ -36,7 +36,10 @@ def run_layers(
     states = checks.states_of(name, hx, lstm)
     if _any_autocast() and (dtype := _autocast_dtype(x)) is not None:
         with torch.autocast(x.device.type, enabled=False):
-            return run_layers(stack, _cast(dtype, input), _cast(dtype, hx), _cast(dtype, weights), layer)
+            cast = _cast(dtype, input), _cast(dtype, hx), _cast(dtype, weights)
+            one = stack.num_layers == 1 and not (stack.bidirectional or stack.batch_first or stack.proj_size)
+            results = quick(stack.cell, *cast, stack.hidden_size) if one and layer is recurrent_layer else None
+            return run_layers(stack, *cast, layer) if results is None else results
 
     checks.check_rank(name, x, states, packed)
     checks.check_weights(name, weights, checks.weight_shapes(stack), lambda: checks.weight_names(stack))
@@ -140,7 +143,9 @@ def run_step(cell: str, x: Any, hx: Any, weights: Sequence[Any]) -> list[Tensor]
     states = checks.states_of(name, hx, cell == "lstm")
     if _any_autocast() and (dtype := _autocast_dtype(x)) is not None:
         with torch.autocast(x.device.type, enabled=False):
-            return run_step(cell, _cast(dtype, x), _cast(dtype, hx), _cast(dtype, weights))
+            x, hx, weights = _cast(dtype, x), _cast(dtype, hx), _cast(dtype, weights)
+            results = quick(cell, x, hx, weights, sizes_of(name, cell, weights)[1], True)
+            return run_step(cell, x, hx, weights) if results is None else results
 
     input_size, hidden_size = sizes_of(name, cell, weights)
     w_ih, w_hh, b_ih, b_hh = weights

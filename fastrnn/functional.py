@@ -122,7 +122,7 @@ def _run(
         and not batch_first
         and (results := quick(cell, input, hx, weights, hidden_size)) is not None
     ):
-        return results[0], tuple(results[1:]) if cell == "lstm" else results[1]
+        return results
     projected = cell == "lstm" and len(weights) == blocks * (5 if bias else 3)
     proj_size = weights[1].shape[1] if projected else 0
     stack = Stack(
@@ -196,7 +196,7 @@ def _step(cell: str, input: Any, hx: Any, weights: Sequence[Any]) -> list[Tensor
     """One step, whose size is read off its weights."""
     w_hh = weights[1]
     if isinstance(w_hh, Tensor) and w_hh.dim() == 2:
-        results = quick(cell, input, hx, weights, w_hh.shape[1], True)
+        results: list[Tensor] | None = quick(cell, input, hx, weights, w_hh.shape[1], True)
         if results is not None:
             return results
     return run_step(cell, input, hx, weights)

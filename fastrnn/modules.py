@@ -106,7 +106,7 @@ class _Recurrent(torch.nn.RNNBase):
             and self.recurrent_layer is autograd.recurrent_layer
             and (results := quick(cell, input, hx, weights, self.hidden_size, halves=self._halves)) is not None
         ):
-            return results[0], tuple(results[1:]) if cell == "lstm" else results[1]
+            return results
         stack = _checks.Stack(
             cell,
             self.input_size,

@@ -56,7 +56,10 @@ def short(cell, form, x, *rest):
     weights, states = rest[:4], rest[4:]
     results = _quick.quick(cell, x, hx_of(cell, states), weights, weights[1].shape[1], form == "step")
     assert results is not None
-    return tuple(results)
+    if form == "step":
+        return tuple(results)
+    y, hx = results
+    return (y, *hx) if cell == "lstm" else (y, hx)
 
 
 def long(cell, form, x, *rest):
