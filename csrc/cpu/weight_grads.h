@@ -211,9 +211,12 @@ class WeightGrads {
   // All rows of dx at once; a part's step by step, because only those of a step lie at one distance.
   void add_dx(const Member& m, const Chunk& c, const T* dg, T* scratch) const {
     static_assert(Cell::kGradX == 0, "the gradients through x stand first in a row of dg");
-    int64_t a, b;
-    m.share(c.rows, 1, a, b);
-    for (int64_t p = 0; p < panels<T>(l_.I); ++p) {
+    int64_t p0 = 0, p1 = panels<T>(l_.I), a = 0, b = c.rows;
+    if (weights_.pack_late(m))
+      m.share(panels<T>(l_.I), 1, p0, p1);
+    else
+      m.share(c.rows, 1, a, b);
+    for (int64_t p = p0; p < p1; ++p) {
       if (steps_.whole()) {
         dx_panel(p, dg + a * stride_, b - a, c.begin + a, scratch);
         continue;

@@ -143,19 +143,27 @@ class TransposedWeights {
   static constexpr int64_t W2 = 2 * L;
 
  public:
-  TransposedWeights(const BackwardArgs& f, Workspace& ws) : w_(f.w), l_(f.layer), depth_(words(G * l_.H)) {
+  // one_chunk: dx is made once, after all steps: then W_ih may take W_hh's place, where no dhx asks for that again
+  TransposedWeights(const BackwardArgs& f, bool one_chunk, Workspace& ws)
+      : w_(f.w),
+        l_(f.layer),
+        depth_(words(G * l_.H)),
+        late_(one_chunk && f.dx && !f.dhx && panels<T>(l_.I) <= panels<T>(l_.R())) {
     w_hh_ = ws.take<T>(panels<T>(l_.R()) * depth_ * W2);
-    if (f.dx) w_ih_ = ws.take<T>(panels<T>(l_.I) * depth_ * W2);
+    if (f.dx) w_ih_ = late_ ? w_hh_ : ws.take<T>(panels<T>(l_.I) * depth_ * W2);
     if (l_.P) w_hr_ = ws.take<T>(panels<T>(l_.H) * words(l_.P) * W2);
   }
 
   void prepare(const Member& m) const {
     pack(m, w_hh_, w_.w_hh, l_.R(), G * l_.H,
          [&](int64_t k) { return Cell::gate_of_h(int(k / l_.H)) * l_.H + k % l_.H; });
-    if (w_ih_)
-      pack(m, w_ih_, w_.w_ih, l_.I, G * l_.H,
-           [&](int64_t k) { return Cell::gate_of_x(int(k / l_.H)) * l_.H + k % l_.H; });
+    if (w_ih_ && !late_) pack_input(m);
     if (w_hr_) pack(m, w_hr_, w_.w_hr, l_.H, l_.P, [](int64_t k) { return k; });
+  }
+  // Whether W_ih is packed only now that the steps are done: then the panels that a member shall use are those that it packs.
+  bool pack_late(const Member& m) const {
+    if (late_) pack_input(m);
+    return late_;
   }
 
   // out (rows, columns of panel p of R) = dg W_hh; dg (rows, G*H), the part that goes through h
@@ -172,6 +180,11 @@ class TransposedWeights {
   }
 
  private:
+  void pack_input(const Member& m) const {
+    pack(m, w_ih_, w_.w_ih, l_.I, G * l_.H,
+         [&](int64_t k) { return Cell::gate_of_x(int(k / l_.H)) * l_.H + k % l_.H; });
+  }
+
   // rows row(0), row(1), ... of w (·, n), as panels of n
   template <class Row>
   void pack(const Member& m, T* dst, const void* w, int64_t n, int64_t rows, Row&& row) const {
@@ -185,6 +198,7 @@ class TransposedWeights {
   const Weights& w_;
   const Layer& l_;
   const int64_t depth_;
+  const bool late_;
   T *w_hh_, *w_ih_ = nullptr, *w_hr_ = nullptr;  // [panel of R, I][words of G*H][2L]; [panel of H][words of P][2L]
 };
 
