@@ -29,8 +29,8 @@ class BackwardPart {
         stride_(spread_stride<T>(words(GC * l_.H + kPairs))),
         dh_stride_(spread_stride<T>(words(l_.P))),
         operand_(l_.dtype == kOperand<T>),
-        chunk_rows_(plan.chunk_rows),
-        chunk_(largest_chunk(steps_, chunk_rows_)),
+        chunk_rows_(even_chunk(steps_, plan.chunk_rows)),
+        chunk_(std::max(chunk_rows_, steps_.B())),
         sums_(f, weights, steps_, chunk_, members, stride_, dh_stride_, direct, ws) {
     carry_h_ = ws.take<T>(steps_.B() * R_);
     dg_ = ws.take<T>(chunk_ * stride_);

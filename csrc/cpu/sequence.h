@@ -105,8 +105,11 @@ inline void for_chunks(const Layer& l, const Steps& steps, int64_t chunk_rows, b
   }
 }
 
-inline int64_t largest_chunk(const Steps& steps, int64_t chunk_rows) {
-  return std::min(steps.rows(), std::max(chunk_rows, steps.B()));
+// Rows of a chunk of whole steps, at most about `most`: as many chunks as that makes, but alike, because a short last one
+// would read and write the sums of weight gradients for a few rows.
+inline int64_t even_chunk(const Steps& steps, int64_t most) {
+  const int64_t rows = steps.rows(), B = std::max<int64_t>(steps.B(), 1), count = (rows + most - 1) / most;
+  return count < 2 ? rows : ((rows + count - 1) / count + B - 1) / B * B;
 }
 
 // The parts of a pass: one that the whole team works on, or one for each member, who then needs the others no more.
