@@ -98,6 +98,18 @@ def share_of_limit(record: Record, limits: dict[str, Any], peer: str | None = No
     return work / (milliseconds(record, peer or ours(record)) * 1e-3) / limit
 
 
+def least_milliseconds(record: Record, limits: dict[str, Any]) -> float | None:
+    """The least time that the machine's measured limits allow for an fp32 record: of its multiply-adds and, for one
+    sequence, of reading its recurrent weights at each step. None where no limit was measured."""
+    probe = limits.get("probe", {}).get(str(record["threads"]))
+    if not probe or not record.get("flop"):
+        return None
+    bounds = [record["flop"] / probe["fma fp32 GF/s"] * 1e-6]
+    if bound := limit_of(record, limits):
+        bounds.append(bound[1] / bound[2] * 1e3)
+    return max(bounds)
+
+
 def row_cost(record: Record) -> float:
     """Our time a row of a ragged batch, as a multiple of that of its companion, the dense batch."""
     per_row = milliseconds(record, OURS) / record["rows"]

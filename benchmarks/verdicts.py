@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.grid import GRID
-from benchmarks.records import OURS, Record, best_rival, limit_of, milliseconds, row_cost, share_of_limit, speed_up
+from benchmarks.records import (
+    OURS,
+    Record,
+    best_rival,
+    least_milliseconds,
+    limit_of,
+    milliseconds,
+    row_cost,
+    share_of_limit,
+    speed_up,
+)
 from benchmarks.targets import Bounds, Target
 
 Figure = Callable[[Record, dict[str, Any]], "float | None"]
@@ -104,6 +114,16 @@ def scaling(record: Record, run: dict[str, Any]) -> float | None:
     return 100 * milliseconds(one, OURS) / milliseconds(record, OURS) / ideal
 
 
+def most_over(peer: str) -> Figure:
+    """The speed-up over the peer of a call that takes the least time that the machine's limits allow."""
+
+    def figure(record: Record, run: dict[str, Any]) -> float | None:
+        least = least_milliseconds(record, run["limits"])
+        return milliseconds(record, peer) / least if least and peer in record["spreads"] else None
+
+    return figure
+
+
 VALUES: Mapping[str, Figure] = {
     "over torch": over("torch"),
     "over onednn": over("onednn"),
@@ -119,13 +139,21 @@ VALUES: Mapping[str, Figure] = {
     "scaling": scaling,
 }
 
+CEILINGS: Mapping[str, Figure] = {
+    "over torch": most_over("torch"),
+    "over onednn": most_over("onednn"),
+    "over torch in AVX2": most_over("torch-avx2"),
+}
+"""What no code could exceed on the machine, for the values that have such a bound."""
+
 
 # ---- verdicts
 
 
 @dataclass(frozen=True)
 class Check:
-    """One bound and what was measured. `name` is the row's, `spread` that between the runs."""
+    """One bound and what was measured. `name` is the row's, `spread` that between the runs, `ceiling` the most that the
+    machine's limits allow."""
 
     cell: str
     name: str
@@ -133,6 +161,12 @@ class Check:
     bound: float
     met: bool
     spread: float
+    ceiling: float | None = None
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the bound is more than the machine can do."""
+        return self.ceiling is not None and self.ceiling < self.bound
 
     def margin(self, at_most: bool) -> float:
         """Value over bound, or bound over value: below 1 where the bound is not met."""
@@ -179,10 +213,19 @@ def _expected(target: Target) -> set[str]:
     return keys
 
 
+def _mean(
+    values: Sequence[float], spreads: Sequence[float], ceilings: Sequence[float | None]
+) -> tuple[float, float, float | None]:
+    known = [c for c in ceilings if c is not None]
+    most = statistics.geometric_mean(known) if len(known) == len(values) else None
+    return statistics.geometric_mean(values), max(spreads), most
+
+
 def judge(target: Target, rows: Iterable[Row]) -> Verdict:
     """The target's checks, from rows that were undisturbed in at least one run."""
     figure = VALUES[target.value]
-    found: list[tuple[str, str, float, float]] = []  # cell, case, value, spread
+    ceiling = CEILINGS.get(target.value, lambda record, run: None)
+    found: list[tuple[str, str, float, float, float | None]] = []  # cell, case, value, spread, ceiling
     missing = _expected(target)
     for row in rows:
         record = row.record
@@ -190,17 +233,15 @@ def judge(target: Target, rows: Iterable[Row]) -> Verdict:
             continue
         missing.discard(record["key"])
         if (value := row.median(figure)) is not None:
-            found.append((record["cell"], record["key"].partition("/")[2], value, row.spread(figure)))
+            name = record["key"].partition("/")[2]
+            found.append((record["cell"], name, value, row.spread(figure), row.median(ceiling)))
     if target.mean:
-        cells = {cell: [(v, s) for c, _, v, s in found if c == cell] for cell, *_ in found}
-        found = [
-            (cell, cell, statistics.geometric_mean(v for v, _ in values), max(s for _, s in values))
-            for cell, values in cells.items()
-        ]
+        cells = {cell: [rest for c, _, *rest in found if c == cell] for cell, *_ in found}
+        found = [(cell, cell, *_mean(*zip(*values, strict=True))) for cell, values in cells.items()]
     checks = []
-    for cell, name, value, spread in found:
+    for cell, name, value, spread, most in found:
         bound = bound_of(target.bounds, cell, name.partition("/")[0])
         if bound is not None:
             met = value <= bound if target.at_most else value >= bound
-            checks.append(Check(cell, name, value, bound, met, spread))
+            checks.append(Check(cell, name, value, bound, met, spread, most))
     return Verdict(target, tuple(checks), len(missing))
