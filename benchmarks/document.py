@@ -91,12 +91,13 @@ def _spread(row: Row) -> str:
 
 
 def _rival(row: Row) -> str:
-    """Our speed-up over the best peer, and the peer that is best most often."""
+    """Our speed-up over the best peer, and the peer that is best most often; '!' where that run was disturbed."""
+    row = row.with_most_rivals()
     value = row.median(over_best_peer)
     if value is None:
         return ""
     names = [name for record, _ in row.pairs if (name := best_rival(record))]
-    return f"{ratio(value)} {statistics.mode(names)}"
+    return f"{ratio(value)} {statistics.mode(names)}" + ("" if row.quiet else " !")
 
 
 def _time(row: Row, peer: str) -> str:
@@ -142,7 +143,9 @@ def _means(rows: Sequence[Row]) -> str:
     for what in dict.fromkeys((r.record["cell"], r.record["mode"], r.record["threads"]) for r in rows):
         cell, mode, threads = what
         mine = [r for r in rows if (r.record["cell"], r.record["mode"], r.record["threads"]) == what]
-        figures = [[v for r in mine if (v := r.median(f)) is not None] for f in (*map(over, peers), over_best_peer)]
+        figures = [[v for r in mine if (v := r.median(f)) is not None] for f in map(over, peers)]
+        against_all = [most for r in mine if (most := r.with_most_rivals()).quiet]
+        figures.append([v for r in against_all if (v := r.median(over_best_peer)) is not None])
         losses = sum(value < 1 for value in figures[-1])
         texts = [ratio(statistics.geometric_mean(values)) if values else "" for values in figures]
         lines.append([CELLS[cell], f"{MODES[mode]}, {threads_text(threads)}", *texts, str(losses)])

@@ -111,6 +111,16 @@ def test_disturbed_runs_do_not_count_where_another_was_quiet():
 # ---- targets
 
 
+def test_the_best_of_all_peers_is_sought_where_all_were_timed():
+    """Runs with torch.nn alone must not outvote the one in which another library won."""
+    alone, all_peers = record(torch=2.0, fastrnn=1.0), record(torch=2.0, onednn=0.5, fastrnn=1.0)
+    target = Target("1", "", "over best peer", everywhere(1.0))
+    (check,) = judge(target, rows_of([run(alone), run(alone), run(all_peers)])).checks
+    assert check.value == pytest.approx(0.5) and not check.met
+    disturbed = {**all_peers, "quiet": False}
+    assert judge(target, rows_of([run(alone), run(disturbed)])).checks == ()
+
+
 def test_bounds_of_the_training_table_are_its_ratios_and_never_below_one():
     assert TRAIN["gru"]["A"] == pytest.approx(14.3 / 1.27, abs=0.01)
     assert min(bound for bounds in TRAIN.values() for bound in bounds.values()) >= 1
