@@ -1,6 +1,8 @@
-"""Guards: functions that tell in half a microsecond whether tensors are like those seen before."""
+"""Whether tensors are like those seen before: guards, which tell it in half a microsecond, and a check with words."""
 
+import contextlib
 import functools
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +19,23 @@ def guard(tensors: Sequence[Tensor]) -> Check:
 
     Where this torch cannot tell, every answer is no."""
     return _guard(tensors) if _whole() else _never
+
+
+def kinds(tensors: Sequence[Tensor | None]) -> list[tuple[torch.Size, torch.dtype, torch.device] | None]:
+    """Shape, dtype and device of each."""
+    return [None if t is None else (t.shape, t.dtype, t.device) for t in tensors]
+
+
+def check_saved(expected: Sequence[Any], saved: Sequence[Tensor | None]) -> None:
+    """Raise RuntimeError where backward got other tensors than forward saved, of `kinds` expected: the kernels would
+    read beyond them."""
+    for before, now in zip(expected, kinds(saved), strict=True):
+        if before != now:
+            was, is_ = ("nothing" if k is None else f"{k[1]} {tuple(k[0])} on {k[2]}" for k in (before, now))
+            raise RuntimeError(
+                f"fastrnn: a tensor that forward saved as {was} came back as {is_}: the hooks of "
+                "torch.autograd.graph.saved_tensors_hooks should give back what they were given"
+            )
 
 
 def _never(*_: Tensor) -> bool:
@@ -42,28 +61,46 @@ class _Mode(TorchDispatchMode):
 
 @functools.cache
 def _whole() -> bool:
-    """Whether this torch's guards see all that they are trusted with."""
-    a, b = torch.zeros(2, 3), torch.zeros(3)
+    """Whether this torch's guards see all that they are trusted with.
+
+    Asked once, in a thread of its own: modes, hooks and transforms belong to a thread, and those that stand around the
+    first call must neither decide the answer nor refuse the question.
+    """
+    answers: list[bool] = []
+
+    def ask() -> None:
+        with contextlib.suppress(Exception):  # a torch that cannot be asked is not trusted
+            answers.append(_tells_tensors_apart() and _tells_modes_apart())
+
+    thread = threading.Thread(target=ask, name="fastrnn guards")
+    thread.start()
+    thread.join()
+    return answers == [True]
+
+
+def _tells_tensors_apart() -> bool:
+    a, b = _zeros(2, 3), _zeros(3)
     alike = _guard((a, b))
     others = (
-        torch.zeros(2, 4),
-        torch.zeros(3, 2).t(),
-        torch.zeros(2, 3, 1),
-        torch.zeros(2, 3, dtype=torch.float64),
-        torch.zeros(2, 3, requires_grad=True),
-        torch.zeros(2, 3, device="meta"),
-        torch.nn.Parameter(torch.zeros(2, 3), requires_grad=False),
-        torch._neg_view(torch.zeros(2, 3)),
-        torch._efficientzerotensor((2, 3)),
-        torch.zeros(2, 3).to_sparse(),
+        _zeros(2, 4),
+        _zeros(3, 2).t(),
+        _zeros(2, 3, 1),
+        _zeros(2, 3).double(),
+        _zeros(2, 3).requires_grad_(),
+        _zeros(2, 3).to("meta"),
+        torch.nn.Parameter(_zeros(2, 3), requires_grad=False),
+        torch._neg_view(_zeros(2, 3)),
+        torch._efficientzerotensor((2, 3), dtype=torch.float32, device="cpu"),
+        _zeros(2, 3).to_sparse(),
         None,
     )
-    return alike(torch.ones(2, 3), b) and not any(alike(other, b) for other in others) and not _seen(alike, a, b)
+    return alike(_zeros(2, 3), b) and not any(alike(other, b) for other in others)
 
 
-def _seen(alike: Check, a: Tensor, b: Tensor) -> bool:
-    """Whether the guard says yes where torch would not run an operation as it stands."""
-    answers = []
+def _tells_modes_apart() -> bool:
+    """Whether the guard says no where torch would not run an operation as it stands."""
+    a, b = _zeros(2, 3), _zeros(3)
+    alike, answers = _guard((a, b)), []
 
     def ask(x: Tensor) -> Tensor:
         answers.append(alike(a, b))
@@ -75,4 +112,9 @@ def _seen(alike: Check, a: Tensor, b: Tensor) -> bool:
         answers.append(alike(a, b))
     torch.func.vmap(ask)(a)
     torch.func.grad(ask)(a)
-    return any(answers)
+    return not any(answers)
+
+
+def _zeros(*shape: int) -> Tensor:
+    """The process may have another default dtype and device."""
+    return torch.zeros(shape, dtype=torch.float32, device="cpu")

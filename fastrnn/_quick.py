@@ -116,6 +116,7 @@ class _Call:
         self.forward = functools.partial(self.kernels.forward_fixed, fixed)
         self.backward = functools.partial(self.kernels.backward_fixed, fixed)
         self.reserve = ops._reserve_spec(cell, x, units)
+        self.saved: list[Any] = []  # kinds of the tensors that forward saves
         self.ways_back: dict[tuple[bool, ...], _guards.Check] = {}  # (which of dy, dh_n, dc_n are there) -> a guard
 
     def run(self, half: Tensor | None, reserve: Tensor | None, *tensors: Tensor) -> list[Tensor]:
@@ -127,27 +128,33 @@ class _Call:
         """The gradients of x, hx, cx, w_ih, w_hh, b_ih and b_hh, None for those not needed; None for all where anything
         is out of the ordinary.
 
-        above: dy, dh_n, dc_n, None for zeros. saved: x, hx, cx, weights (4), y, reserve, None for what is not there.
+        above: dy, dh_n, dc_n, None for zeros. saved: x, weights (4), states, y, reserve.
         """
-        if _grad_enabled() or _dispatch_modes() or self.kernels is not _native.kernels:
+        if _grad_enabled() or _dispatch_modes():
             return None
-        tensors = [t for t in (*above, *saved) if t is not None]
-        if self.lstm and saved[1] is saved[2] and saved[1] is not None:
+        x, *weights, y, reserve = saved
+        hx, cx = (*weights[4:], None, None)[:2]
+        if hx is cx and hx is not None:
             return None  # the guard wants each tensor once
+        tensors = [t for t in (*above, *saved) if t is not None]
         there = tuple(g is not None for g in above)
         guard = self.ways_back.get(there)
         if guard is None or not guard(*tensors):
             if ops.batched(*above) or not (ops._direct(*tensors) and all(t.is_contiguous() for t in tensors)):
                 return None
+            _guards.check_saved(self.saved, saved)
             self.ways_back[there] = _guards.guard(tensors)
-        results: Sequence[Any] = self.backward(ops._new, _threads(), needed, *above, *saved)
+        results: Sequence[Any] = self.backward(
+            *(ops._new, _threads(), needed, *above, x, hx, cx, *weights[:4], y),
+            reserve if self.reserve[0] else None,
+        )
         return results if results is not None else _report_freed(tensors)
 
 
 def _report_freed(tensors: Sequence[Tensor]) -> NoReturn:
     for t in tensors:
         ops._address(t)
-    raise RuntimeError("fastrnn: a result has no memory")
+    raise RuntimeError("fastrnn: the bf16 weights or a result of this call have no memory: their storage was freed")
 
 
 class _OneLayer(Function):
@@ -155,25 +162,29 @@ class _OneLayer(Function):
 
     @staticmethod
     def forward(ctx, call, *tensors):
-        reserve = ops._empty((call.reserve[0],), tensors[0], call.reserve[1])
-        results = call.run(None, reserve if call.reserve[0] else None, *tensors)
+        size, dtype = call.reserve
+        reserve = ops._empty((size,), tensors[0], dtype) if size else ops._NOTHING
+        results = call.run(None, reserve if size else None, *tensors)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*tensors, results[0], reserve)
+        saved = (*tensors, results[0], reserve)
+        ctx.save_for_backward(*saved)
+        call.saved = call.saved or _guards.kinds(saved)
         ctx.call = call
         return tuple(results)
 
     @staticmethod
     def backward(ctx, *grads):
-        x, *weights, y, reserve = ctx.saved_tensors
-        call, hx, cx = ctx.call, *(*weights[4:], None, None)[:2]
+        call, saved = ctx.call, ctx.saved_tensors
         above = (*((None, *grads) if call.step else grads), None)[:3]
         _, n_x, n_w_ih, n_w_hh, n_b_ih, n_b_hh, n_hx, n_cx = (*ctx.needs_input_grad, False, False)[:8]
         needed = (n_x, n_hx, n_cx, n_w_ih, n_w_hh, n_b_ih, n_b_hh)
-        gradients = call.gradients(needed, above, (x, hx, cx, *weights[:4], y, reserve if call.reserve[0] else None))
+        gradients = call.gradients(needed, above, saved)
         if gradients is None:
-            like = (x, hx, cx, *weights[:4], None)
+            autograd.check_saved(call.saved, saved)
+            x, *weights, y, reserve = saved
+            like = (x, *(*weights[4:], None, None)[:2], *weights[:4], None)
             gradients = autograd.layer_gradients(
                 call.cell, *above, *like, y, reserve, None, call.batch, False, [*needed, False]
             )
         dx, dhx, dcx, dw_ih, dw_hh, db_ih, db_hh = gradients[:7]
-        return (None, dx, dw_ih, dw_hh, db_ih, db_hh, *(dhx, dcx)[: len(weights) - 4])
+        return (None, dx, dw_ih, dw_hh, db_ih, db_hh, *(dhx, dcx)[: len(saved) - 7])

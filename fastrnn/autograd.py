@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function, forward_ad
 
-from fastrnn import ops
+from fastrnn import _guards, ops
 
 _DIFFERENTIABLE = len(ops.GRADIENTS)  # x, hx, cx and five parameters
 
@@ -118,6 +118,12 @@ def _apply(function: type[Function], *args: Any) -> Any:
     return super(Function, function).apply(*args)  # type: ignore[misc]
 
 
+def check_saved(expected: Sequence[Any], saved: Sequence[Tensor | None]) -> None:
+    """`_guards.check_saved`, where the tensors are what they seem: not within a transform, a mode or a trace."""
+    if not torch._C._are_functorch_transforms_active() and ops._nothing_between():
+        _guards.check_saved(expected, saved)
+
+
 def layer_gradients(
     cell: str,
     dy: Tensor | None,
@@ -177,16 +183,20 @@ class RecurrentLayer(Function):
     def setup_context(ctx, inputs, output):
         *tensors, batch_sizes, cell, batch, reverse, _ = inputs
         y, _, c_n, reserve = output
+        saved = (*tensors, batch_sizes, y, reserve)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*((reserve,) if cell == "lstm" else (reserve, c_n)))
-        ctx.save_for_backward(*tensors, batch_sizes, y, reserve)
+        ctx.save_for_backward(*saved)
+        ctx.kinds = _guards.kinds(saved)
         ctx.save_for_forward(*tensors, batch_sizes)
         ctx.cell, ctx.batch, ctx.reverse = cell, batch, reverse
 
     @staticmethod
     def backward(ctx, dy, dh_n, dc_n, _):
         none = (None,) * 5  # batch_sizes, cell, batch, reverse, training
-        *tensors, batch_sizes, y, reserve = ctx.saved_tensors
+        saved = ctx.saved_tensors
+        check_saved(ctx.kinds, saved)
+        *tensors, batch_sizes, y, reserve = saved
         if ctx.cell != "lstm":
             dc_n = None
         if dy is None and dh_n is None and dc_n is None:

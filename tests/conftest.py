@@ -17,6 +17,7 @@ KERNEL_FILES = (
     "test_cells",
     "test_contract",
     "test_quick",
+    "test_guards",
     "test_half",
 )
 CONFIGURATIONS = [(isa, threads) for isa in _native.available_isas() for threads in (1, 2)]
