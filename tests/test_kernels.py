@@ -50,6 +50,14 @@ def test_time_in_chunks(poisoned, cell, B):
     assert_as_reference(ragged(Case(cell, T, B, 3, 10, reverse=True)))
 
 
+@pytest.mark.parametrize("state", [False, True])
+@pytest.mark.parametrize("T, B", [(40, 1), (90, 3), (12, 20)])
+@pytest.mark.parametrize("cell", CELLS)
+def test_one_chunk_and_two_over_a_team(poisoned, cell, T, B, state):
+    """Without dh_0, W_ih takes the place of W_hh before dx is made, where all rows are one chunk."""
+    assert_as_reference(Case(cell, T, B, 70, 100, state=state))
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_wide_enough_for_several_threads(poisoned, cell):
     """Sizes at which the planner splits units (few rows) and rows (many) over a team."""

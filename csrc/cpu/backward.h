@@ -29,8 +29,7 @@ class BackwardPart {
         stride_(spread_stride<T>(words(GC * l_.H + kPairs))),
         dh_stride_(spread_stride<T>(words(l_.P))),
         operand_(l_.dtype == kOperand<T>),
-        chunk_rows_(even_chunk(steps_, plan.chunk_rows)),
-        chunk_(std::max(chunk_rows_, steps_.B())),
+        chunk_(even_chunk(steps_, plan.chunk_rows)),
         sums_(f, weights, steps_, chunk_, members, stride_, dh_stride_, direct, ws) {
     carry_h_ = ws.take<T>(steps_.B() * R_);
     dg_ = ws.take<T>(chunk_ * stride_);
@@ -52,7 +51,7 @@ class BackwardPart {
     T* scratch = scratch_ + m.id * chunk_ * W2;
     const T* next = nullptr;  // dg of the step that ran just before, (rows, GC*H)
     int64_t next_t = -1;
-    for_chunks(l_, steps_, chunk_rows_, l_.reverse, [&](const Chunk& c) {
+    for_chunks(l_, steps_, chunk_, l_.reverse, [&](const Chunk& c) {
       for (int64_t s = 0; s < c.last - c.first; ++s) {
         const int64_t t = l_.reverse ? c.first + s : c.last - 1 - s;
         step(m, t, next_t, next, c, scratch);
@@ -254,7 +253,7 @@ class BackwardPart {
   const Steps steps_;
   const int64_t R_, stride_, dh_stride_;
   const bool operand_;  // storage is the operands' type
-  const int64_t chunk_rows_, chunk_;
+  const int64_t chunk_;
   const WeightGrads<Cell, T> sums_;
   T *carry_h_, *carry_c_ = nullptr;  // (B, R), (B, H): gradients that reach the step before without W_hh
   T *dg_, *dg_next_,

@@ -29,8 +29,7 @@ class ForwardPart {
         steps_(steps),
         R_(l_.R()),
         NB_(B_::count(l_.H)),
-        chunk_rows_(even_chunk(steps_, plan.chunk_rows)),
-        chunk_(std::max(chunk_rows_, steps_.B())),
+        chunk_(even_chunk(steps_, plan.chunk_rows)),
         scratch_size_((steps_.B() + 1) * (W > 2 * L ? W : 2 * L)),
         x_stride_(l_.B == 1 && !l_.batch_sizes ? f.x.step : steps_.stride(f.x)),
         operand_(l_.dtype == kOperand<T>),
@@ -53,7 +52,7 @@ class ForwardPart {
     int64_t u0, u1;
     m.share(NB_, 1, u0, u1);
     T* scratch = scratch_ + m.id * (scratch_size_ + weights_.scratch());
-    for_chunks(l_, steps_, chunk_rows_, !l_.reverse, [&](const Chunk& c) {
+    for_chunks(l_, steps_, chunk_, !l_.reverse, [&](const Chunk& c) {
       project(m, c, u0, u1, scratch);
       for (int64_t s = 0; s < c.last - c.first; ++s)
         step(m, l_.reverse ? c.last - 1 - s : c.first + s, c, u0, u1, scratch);
@@ -244,7 +243,7 @@ class ForwardPart {
   const Layer& l_;
   const GateWeights<Cell, T>& weights_;
   const Steps steps_;
-  const int64_t R_, NB_, chunk_rows_, chunk_, scratch_size_;
+  const int64_t R_, NB_, chunk_, scratch_size_;
   const int64_t x_stride_;                // of rows that are read in place
   const bool operand_, gather_, copy_h_;  // storage is the operands' type; x is copied before use; and so is h
   T *gx_, *scratch_;      // [block][chunk row][gate][unit]; a member's [row][gate][unit], and the weights'

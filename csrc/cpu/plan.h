@@ -28,8 +28,9 @@ inline Plan make_plan(const Layer& l, int64_t rows, int64_t gates, int64_t unit_
   // at each step, so that larger ones, which come from the third-level cache, want more rows to be worth it; and while each
   // thread's own sums of weight gradients stay small.
   const int64_t sums = gates * l.H * (l.I + l.R()) * int64_t(sizeof(T));
-  const int64_t rows_each = weights <= (1280 << 10) ? 4 : weights <= (8 << 20) ? 8 : l.B;
-  p.split_rows = p.threads > 1 && l.B >= rows_each * p.threads && sums * p.threads <= (64 << 20);
+  const int64_t rows_each = weights <= (1280 << 10) ? 4 : 8;
+  p.split_rows =
+      p.threads > 1 && weights <= (8 << 20) && l.B >= rows_each * p.threads && sums * p.threads <= (64 << 20);
   // A team costs some microseconds a call and, when units are split, a barrier a step.
   if (flops < 4e5 || (!p.split_rows && step_flops < 6e4)) p.threads = 1;
   if (p.split_rows)
@@ -49,8 +50,8 @@ inline void log_plan(const char* pass, const char* cell, const Layer& l, const P
   if (!wanted) return;
   const char* split = p.threads == 1 ? "" : p.split_rows ? ", each with rows of the batch" : ", each with some units";
   std::fprintf(stderr,
-               "fastrnn: %s %s T=%lld B=%lld I=%lld H=%lld P=%lld%s%s: %d thread%s%s, chunks of %lld rows, %s\n", cell,
-               pass, (long long)l.T, (long long)l.B, (long long)l.I, (long long)l.H, (long long)l.P,
+               "fastrnn: %s %s T=%lld B=%lld I=%lld H=%lld P=%lld%s%s: %d thread%s%s, chunks of up to %lld rows, %s\n",
+               cell, pass, (long long)l.T, (long long)l.B, (long long)l.I, (long long)l.H, (long long)l.P,
                l.batch_sizes ? " ragged" : "", l.reverse ? " reverse" : "", p.threads, p.threads == 1 ? "" : "s", split,
                (long long)p.chunk_rows, packed ? "weights packed" : "weights as they lie");
 }

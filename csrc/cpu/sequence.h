@@ -88,7 +88,7 @@ struct Chunk {
   int64_t first, last, begin, rows;
 };
 
-// Calls body(chunk) for chunks of about plan.chunk_rows rows, in running order or against it.
+// Calls body(chunk) for chunks of at most chunk_rows rows, or of one step, in running order or against it.
 template <class Body>
 inline void for_chunks(const Layer& l, const Steps& steps, int64_t chunk_rows, bool ascending, Body&& body) {
   int64_t done = 0;
@@ -105,10 +105,10 @@ inline void for_chunks(const Layer& l, const Steps& steps, int64_t chunk_rows, b
   }
 }
 
-// Rows of a chunk of whole steps, at most about `most`: as many chunks as that makes, but alike, because a short last one
+// Most rows of a chunk of whole steps, about `most` or fewer: as many chunks as that makes, but alike, because a short last one
 // would read and write the sums of weight gradients for a few rows.
 inline int64_t even_chunk(const Steps& steps, int64_t most) {
-  const int64_t rows = steps.rows(), B = std::max<int64_t>(steps.B(), 1), count = (rows + most - 1) / most;
+  const int64_t rows = steps.rows(), B = steps.B(), count = (rows + most - 1) / most;
   return count < 2 ? rows : ((rows + count - 1) / count + B - 1) / B * B;
 }
 
