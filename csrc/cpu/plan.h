@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "simd.h"
+#include "machine.h"
 
 namespace fastrnn {
 inline namespace FASTRNN_ISA {
@@ -25,12 +25,11 @@ inline Plan make_plan(const Layer& l, int64_t rows, int64_t gates, int64_t unit_
   const double step_flops = 2.0 * double(l.B) * double(gates) * double(l.H) * double(l.R());
   const double flops = 2.0 * double(rows) * double(gates) * double(l.H) * double(l.I + l.R());
   // Split by rows, which needs no barriers, while there are rows for good tiles: each core then reads the whole recurrent matrix
-  // at each step, so that larger ones, which come from the third-level cache, want more rows to be worth it; and while each
-  // thread's own sums of weight gradients stay small.
+  // at each step, which has to come from its second-level cache or, with rows enough to be worth it, from a near third-level
+  // one; and while each thread's own sums of weight gradients stay small.
   const int64_t sums = gates * l.H * (l.I + l.R()) * int64_t(sizeof(T));
-  const int64_t rows_each = weights <= (1280 << 10) ? 4 : 8;
-  p.split_rows =
-      p.threads > 1 && weights <= (8 << 20) && l.B >= rows_each * p.threads && sums * p.threads <= (64 << 20);
+  const int64_t rows_each = weights <= (1280 << 10) ? 4 : machine().near_l3 && weights <= (8 << 20) ? 8 : l.B;
+  p.split_rows = p.threads > 1 && l.B >= rows_each * p.threads && sums * p.threads <= (64 << 20);
   // A team costs some microseconds a call and, when units are split, a barrier a step.
   if (flops < 4e5 || (!p.split_rows && step_flops < 6e4)) p.threads = 1;
   if (p.split_rows)

@@ -5,6 +5,7 @@
 // A panel is NV vectors wide and contiguous over k; a is read by broadcast. K, strides and panels count words (simd.h). NV is the number of gates for a cell's
 // panels (all gates of a unit block side by side) and 2 elsewhere.
 #pragma once
+#include "machine.h"
 #include "pack.h"
 
 namespace fastrnn {
@@ -102,37 +103,59 @@ inline void tile(int rows, int64_t K, const T* a, int64_t row_stride, int64_t k_
   tile_kernel<T, NV, MR, KU>(K, a, row_stride, k_stride, panel, init, init_stride, out, out_stride);
 }
 
-// out (rows, NV vectors) = bias (one panel row, or null) + a (rows, K; columns adjacent) * panel (K, NV vectors).
-// K is cut so that no sum runs over many hundred terms: sums of slices round less.
+// body(k, depth) for each slice of K, of a panel of so many vectors. K is cut so that no sum runs over many hundred terms, because
+// sums of slices round less, and so that a slice of the panel is still in the cache when the next tile of rows wants it.
+template <class Body>
+inline void for_slices(int64_t K, int vectors, Body&& body) {
+  const int64_t most = std::min<int64_t>(256, machine().slice_bytes / (vectors * kVectorBytes));
+  const int64_t count = std::max<int64_t>(1, (K + most / 2) / most);
+  for (int64_t i = 0; i < count; ++i) body(K * i / count, K * (i + 1) / count - K * i / count);
+}
+
+// out (rows, NV vectors) = bias (one panel row, or null; later slices: out) + a (rows, K; columns adjacent) * panel, of which
+// this is the slice [k, k + depth).
 template <class T, int NV>
-inline void panel_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* panel, const T* bias,
-                          T* out, int64_t out_stride = NV * kLanes<T>) {
-  constexpr int64_t width = NV * kLanes<T>, slice = 256;
+inline void slice_product(int64_t k, int64_t depth, int64_t rows, const T* a, int64_t row_stride, const T* panel,
+                          const T* bias, T* out, int64_t out_stride) {
+  constexpr int64_t width = NV * kLanes<T>;
   constexpr int MR = kTileRows<NV>;
   // rows are dealt evenly: 16 rows by tiles of 3 are 3 3 3 3 2 2, not 3 3 3 3 3 1
   const int64_t tiles = (rows + MR - 1) / MR;
-  int64_t k = 0;
-  do {
-    const int64_t depth = K - k <= slice + slice / 2 ? K - k : slice;
-    for (int64_t i = 0; i < tiles; ++i) {
-      const int64_t r = rows * i / tiles, m = rows * (i + 1) / tiles - r;
-      T* o = out + r * out_stride;
-      tile<T, NV>(int(m), depth, a + r * row_stride + k, row_stride, 1, panel + k * width, k ? o : bias,
-                  k ? out_stride : 0, o, out_stride);
-    }
-    k += depth;
-  } while (k < K);
+  for (int64_t i = 0; i < tiles; ++i) {
+    const int64_t r = rows * i / tiles, m = rows * (i + 1) / tiles - r;
+    T* o = out + r * out_stride;
+    tile<T, NV>(int(m), depth, a + r * row_stride + k, row_stride, 1, panel + k * width, k ? o : bias,
+                k ? out_stride : 0, o, out_stride);
+  }
 }
 
-// out (rows, columns of panel p) = a (rows, K) * panel p of an operand of n columns (see pack.h)
+// out (rows, NV vectors) = bias (one panel row, or null) + a (rows, K; columns adjacent) * panel (K, NV vectors)
+template <class T, int NV>
+inline void panel_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* panel, const T* bias,
+                          T* out, int64_t out_stride = NV * kLanes<T>) {
+  for_slices(K, NV, [&](int64_t k, int64_t depth) {
+    slice_product<T, NV>(k, depth, rows, a, row_stride, panel, bias, out, out_stride);
+  });
+}
+
+// One slice of the columns of panel p: out (rows, those columns) [+]= a (rows, K) * panel p of an operand of n columns (pack.h)
+template <class T>
+inline void plain_slice(int64_t k, int64_t depth, int64_t rows, int64_t K, const T* a, int64_t row_stride,
+                        const T* operand, int64_t n, int64_t p, T* out, int64_t out_stride) {
+  const T* panel = operand + p * K * 2 * kLanes<T>;
+  if (panel_vectors<T>(n, p) == 1)
+    slice_product<T, 1>(k, depth, rows, a, row_stride, panel, nullptr, out, out_stride);
+  else
+    slice_product<T, 2>(k, depth, rows, a, row_stride, panel, nullptr, out, out_stride);
+}
+
+// out (rows, columns of panel p) = a (rows, K) * panel p of an operand of n columns
 template <class T>
 inline void plain_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* operand, int64_t n,
                           int64_t p, T* out, int64_t out_stride) {
-  const T* panel = operand + p * K * 2 * kLanes<T>;
-  if (panel_vectors<T>(n, p) == 1)
-    panel_product<T, 1>(rows, K, a, row_stride, panel, nullptr, out, out_stride);
-  else
-    panel_product<T, 2>(rows, K, a, row_stride, panel, nullptr, out, out_stride);
+  for_slices(K, 2, [&](int64_t k, int64_t depth) {
+    plain_slice(k, depth, rows, K, a, row_stride, operand, n, p, out, out_stride);
+  });
 }
 
 // The same product with weights as they lie, w (columns of the panel, K) row-major: for a call of a few rows, where to pack

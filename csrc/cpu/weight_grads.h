@@ -34,18 +34,17 @@ struct Columns {
 // rows, so that they round less.
 template <class T, int NV>
 inline void add_outer_panel(const Columns<T>& a, const T* panel, int64_t n, T* c, int64_t ldc, bool accumulate) {
-  constexpr int64_t width = NV * kLanes<T>, slice = 256, pitch = Columns<T>::kPitch;
+  constexpr int64_t width = NV * kLanes<T>, pitch = Columns<T>::kPitch;
   T edge[Columns<T>::kMost * width];
   const bool whole = n >= width;  // otherwise the tile is finished aside, and only its columns within n copied
   T* const sum = whole ? c : edge;
   const int64_t stride = whole ? ldc : width;
-  bool add = accumulate && whole;
-  for (int64_t k = 0, depth; k < a.depth; k += depth, add = true) {
-    depth = a.depth - k <= slice + slice / 2 ? a.depth - k : slice;
+  for_slices(a.depth, NV, [&](int64_t k, int64_t depth) {
+    const bool add = k || (accumulate && whole);
     for (int64_t r = 0; r < a.count; r += kTileRows<NV>)
       tile<T, NV>(int(std::min<int64_t>(kTileRows<NV>, a.count - r)), depth, a.data + k * pitch + r, 1, pitch,
                   panel + k * width, add ? sum + r * stride : nullptr, stride, sum + r * stride, stride);
-  }
+  });
   if (!whole)
     for (int64_t r = 0; r < a.count; ++r)
       for (int64_t l = 0; l < n; ++l) c[r * ldc + l] = edge[r * width + l] + (accumulate ? c[r * ldc + l] : T(0));
@@ -208,7 +207,8 @@ class WeightGrads {
     packer.finish();
   }
 
-  // All rows of dx at once; a part's step by step, because only those of a step lie at one distance.
+  // dx of a member's rows or, where each packs the panels that it uses, of its panels. Slice by slice of dg's columns, each with
+  // all panels: dg is then read from memory once and not once a panel.
   void add_dx(const Member& m, const Chunk& c, const T* dg, T* scratch) const {
     static_assert(Cell::kGradX == 0, "the gradients through x stand first in a row of dg");
     int64_t p0 = 0, p1 = panels<T>(l_.I), a = 0, b = c.rows;
@@ -216,23 +216,30 @@ class WeightGrads {
       m.share(panels<T>(l_.I), 1, p0, p1);
     else
       m.share(c.rows, 1, a, b);
-    for (int64_t p = p0; p < p1; ++p) {
-      if (steps_.whole()) {
-        dx_panel(p, dg + a * stride_, b - a, c.begin + a, scratch);
-        continue;
-      }
+    // body(rows that lie at one distance: their dg, their number, their place in all rows): all rows, or a part's step by step
+    const auto for_rows = [&](auto&& body) {
+      if (steps_.whole()) return body(dg + a * stride_, b - a, c.begin + a);
       for (int64_t t = c.first; t < c.last; ++t)
-        dx_panel(p, dg + (steps_.offset(t) - c.begin) * stride_, steps_.batch(t), steps_.in_all(t, 0), scratch);
-    }
-  }
-
-  // columns of panel p of the part's rows from row `first` of all on; dg (rows, GC*H)
-  void dx_panel(int64_t p, const T* dg, int64_t rows, int64_t first, T* scratch) const {
-    const int64_t n = std::min(l_.I - p * W2, panel_vectors<T>(l_.I, p) * int64_t(L)), stride = l_.I * steps_.pitch();
-    void* out = at(f_.dx, l_.dtype, first * l_.I + p * W2);
-    if (native_ && n % L == 0) return weights_.input(p, rows, dg, stride_, static_cast<T*>(out), stride);
-    weights_.input(p, rows, dg, stride_, scratch, W2);
-    for (int64_t r = 0; r < rows; ++r) store_row(at(out, l_.dtype, r * stride), scratch + r * W2, l_.dtype, n);
+        body(dg + (steps_.offset(t) - c.begin) * stride_, steps_.batch(t), steps_.in_all(t, 0));
+    };
+    const int64_t stride = l_.I * steps_.pitch();
+    const auto columns = [&](int64_t p) { return std::min(l_.I - p * W2, panel_vectors<T>(l_.I, p) * int64_t(L)); };
+    const auto in_place = [&](int64_t p) { return native_ && columns(p) % L == 0; };
+    weights_.for_input_slices([&](int64_t k, int64_t depth) {
+      for (int64_t p = p0; p < p1; ++p)
+        if (in_place(p))
+          for_rows([&](const T* from, int64_t rows, int64_t row) {
+            weights_.input_slice(k, depth, p, rows, from, stride_, static_cast<T*>(f_.dx) + row * l_.I + p * W2,
+                                 stride);
+          });
+    });
+    for (int64_t p = p0; p < p1; ++p)
+      if (!in_place(p))
+        for_rows([&](const T* from, int64_t rows, int64_t row) {
+          weights_.input(p, rows, from, stride_, scratch, W2);
+          for (int64_t r = 0; r < rows; ++r)
+            store_row(at(f_.dx, l_.dtype, row * l_.I + p * W2 + r * stride), scratch + r * W2, l_.dtype, columns(p));
+        });
   }
 
   void add_db(const Member& m, int64_t rows, const T* dg) const {

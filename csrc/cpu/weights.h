@@ -170,9 +170,17 @@ class TransposedWeights {
   void hidden(int64_t p, int64_t rows, const T* dg, int64_t stride, T* out) const {
     plain_product(rows, depth_, dg, stride, w_hh_, l_.R(), p, out, W2);
   }
-  // the same for I and W_ih
+  // the same for I and W_ih; and slice by slice of G*H, each adding to what the ones before have left in out
   void input(int64_t p, int64_t rows, const T* dg, int64_t stride, T* out, int64_t out_stride) const {
     plain_product(rows, depth_, dg, stride, w_ih_, l_.I, p, out, out_stride);
+  }
+  template <class Body>
+  void for_input_slices(Body&& body) const {
+    for_slices(depth_, 2, body);
+  }
+  void input_slice(int64_t k, int64_t depth, int64_t p, int64_t rows, const T* dg, int64_t stride, T* out,
+                   int64_t out_stride) const {
+    plain_slice(k, depth, rows, depth_, dg, stride, w_ih_, l_.I, p, out, out_stride);
   }
   // out (rows, columns of panel p of H) = dh W_hr; dh (rows, P)
   void projection(int64_t p, int64_t rows, const T* dh, int64_t stride, T* out) const {
