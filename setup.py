@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pybind11
+from pybind11.setup_helpers import has_flag
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
@@ -36,8 +37,19 @@ if sysconfig.get_platform().endswith(("x86_64", "amd64")):
     ISAS["avx2"] = ["-mavx2", "-mfma"]
     ISAS["avx512"] = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]
 
-# ISA -> flags, and the namespace, of layer_bf16.cpp: dot products of bf16 that only some of its processors have
-BF16_DOTS = {"avx512": ("avx512bf16", ["-mavx512bf16"])}
+# ISA -> units for bf16 data, by products that only some of its processors have: source -> namespace and flags. A unit
+# whose flags the compiler does not know is left out.
+BF16_UNITS = {
+    "avx512": {
+        "layer_bf16.cpp": ("avx512bf16", ["-mavx512bf16"]),
+        "layer_amx.cpp": ("avx512amx", ["-mavx512bf16", "-mamx-tile", "-mamx-bf16"]),
+    }
+}
+# unit -> macro that tells module.cpp its namespace, and the one that it is compiled with
+UNIT_MACROS = {
+    "layer_bf16.cpp": ("FASTRNN_WITH_DOTS", "FASTRNN_PAIRS"),
+    "layer_amx.cpp": ("FASTRNN_WITH_AMX", "FASTRNN_AMX"),
+}
 
 COMMON = [
     "-std=c++17",
@@ -186,6 +198,8 @@ class BuildKernels(build_ext):
     """Compiles the objects of all modules side by side, skips those that are up to date, then links each module."""
 
     def build_extensions(self) -> None:
+        for ext in self.extensions:
+            self.add_bf16_units(ext)
         jobs = int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)
         with ThreadPoolExecutor(jobs) as pool:
             # the longest first
@@ -200,6 +214,24 @@ class BuildKernels(build_ext):
                 without_cuda(str(error))
                 self.extensions.remove(ext)
                 Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)  # of older sources
+
+    def add_bf16_units(self, ext: Extension) -> None:
+        ext.source_flags = {}
+        for source, (namespace, flags) in getattr(ext, "bf16_units", {}).items():
+            if not all(has_flag(self.compiler, flag) for flag in flags):
+                print(f"warning: {source} is left out: the compiler does not know {' '.join(flags)}", file=sys.stderr)
+                continue
+            outside, inside = UNIT_MACROS[source]
+            path = f"csrc/cpu/{source}"
+            ext.sources.append(path)
+            ext.extra_compile_args.append(f"-D{outside}={namespace}")
+            ext.source_flags[path] = [
+                "-UFASTRNN_ISA",
+                f"-DFASTRNN_ISA={namespace}",
+                "-DFASTRNN_PAIRS",
+                f"-D{inside}",
+                *flags,
+            ]
 
     def link(self, ext: Extension, objects: list[str]) -> None:
         self.compiler.link_shared_object(
@@ -241,7 +273,7 @@ class BuildKernels(build_ext):
             [source],
             output_dir=folder,
             include_dirs=ext.include_dirs,
-            extra_postargs=[*ext.extra_compile_args, *getattr(ext, "source_flags", {}).get(Path(source).name, [])],
+            extra_postargs=[*ext.extra_compile_args, *ext.source_flags.get(source, [])],
             depends=ext.depends,
         )
         return target
@@ -249,12 +281,8 @@ class BuildKernels(build_ext):
 
 def kernels(isa: str) -> Extension:
     sources = ["layer_f32.cpp", "layer_f64.cpp", "module.cpp"]
-    flags = [f"-DFASTRNN_ISA={isa}", *ISAS[isa]]
-    if isa not in BF16_DOTS:
-        return extension(f"_kernels_{isa}", sources, flags)
-    namespace, more = BF16_DOTS[isa]
-    ext = extension(f"_kernels_{isa}", [*sources, "layer_bf16.cpp"], [*flags, f"-DFASTRNN_WITH_BF16={namespace}"])
-    ext.source_flags = {"layer_bf16.cpp": ["-UFASTRNN_ISA", f"-DFASTRNN_ISA={namespace}", "-DFASTRNN_PAIRS", *more]}
+    ext = extension(f"_kernels_{isa}", sources, [f"-DFASTRNN_ISA={isa}", *ISAS[isa]])
+    ext.bf16_units = BF16_UNITS.get(isa, {})
     return ext
 
 

@@ -1,4 +1,4 @@
-"""Picks the compiled kernels: by what the processor runs, or by the environment variable FASTRNN_ISA."""
+"""Picks the compiled kernels: by what the processor runs, or by FASTRNN_ISA and FASTRNN_BF16 in the environment."""
 
 import contextlib
 import importlib
@@ -16,6 +16,7 @@ _BUILD_HINT = (
     "`python -m fastrnn info` then shows what is there."
 )
 _ALL = ("avx512", "avx2", "baseline")
+_BF16 = ("amx", "dots", "fp32")
 _runtimes: dict[str, str] = {}  # ISA -> path of the OpenMP runtime its kernels use
 
 
@@ -39,6 +40,9 @@ def available_isas() -> list[str]:
 
 def _choose() -> ModuleType:
     available = available_isas()
+    bf16 = os.environ.get("FASTRNN_BF16", "")
+    if bf16 not in ("", *_BF16):
+        raise ImportError(f"FASTRNN_BF16={bf16!r} is not one of {', '.join(_BF16)}")
     forced = os.environ.get("FASTRNN_ISA", "")
     if forced and forced not in _ALL:
         raise ImportError(f"FASTRNN_ISA={forced!r} is not one of {', '.join(_ALL)}")
@@ -84,6 +88,11 @@ def use_isa(name: str) -> Iterator[None]:
         yield
     finally:
         kernels = before
+
+
+def bf16_in_use() -> str:
+    """How the kernels in use multiply bf16 data: "amx" (matrix tiles), "dots" (dot products of pairs) or "fp32"."""
+    return kernels.bf16()
 
 
 def openmp_runtime() -> str:

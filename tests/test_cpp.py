@@ -64,8 +64,9 @@ def test_layers_with_the_widest_vectors(tmp_path):
     for isa, width in (("wide", 64), ("narrow", 16)):
         flags = [*NATIVE, f"-DFASTRNN_ISA={isa}", f"-DFASTRNN_VECTOR_BYTES={width}"]
         tasks += [(ROOT / f"csrc/cpu/layer_{dtype}.cpp", flags) for dtype in ("f32", "f64")]
-    pairs = [*NATIVE, "-DFASTRNN_ISA=pairs", "-DFASTRNN_PAIRS", "-DFASTRNN_VECTOR_BYTES=64"]
-    tasks.append((ROOT / "csrc/cpu/layer_bf16.cpp", pairs))
+    for isa, source, more in (("pairs", "layer_bf16.cpp", []), ("tiles", "layer_amx.cpp", ["-DFASTRNN_AMX"])):
+        pairs = [*NATIVE, f"-DFASTRNN_ISA={isa}", "-DFASTRNN_PAIRS", "-DFASTRNN_VECTOR_BYTES=64", *more]
+        tasks.append((ROOT / "csrc/cpu" / source, pairs))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         jobs = [
             pool.submit(compile_, source, tmp_path / f"{i}.o", *flags, link=False)

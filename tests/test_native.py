@@ -14,7 +14,7 @@ from fastrnn import _cuda, _native
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess:
-    env = {k: v for k, v in os.environ.items() if k != "FASTRNN_ISA"} | environment
+    env = {k: v for k, v in os.environ.items() if k not in ("FASTRNN_ISA", "FASTRNN_BF16")} | environment
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=120)
 
 
@@ -36,6 +36,44 @@ def test_isa_can_be_forced(isa):
 def test_unknown_isa_is_an_import_error():
     done = python("import fastrnn", FASTRNN_ISA="mmx")
     assert "ImportError: FASTRNN_ISA='mmx' is not one of avx512, avx2, baseline" in done.stderr
+
+
+BF16_AGAINST_FP64 = """
+import torch, fastrnn
+from fastrnn import _native
+torch.manual_seed(0)
+worst = 0
+# rows and sizes that fill whole tiles, that do not, and that leave one row
+for steps, batch, inputs, units in ((3, 16, 64, 64), (4, 21, 50, 37), (5, 1, 33, 96), (3, 70, 96, 20)):
+    for cell in ("LSTM", "GRU", "RNN"):
+        ours = getattr(fastrnn, cell)(inputs, units).bfloat16()
+        true = getattr(torch.nn, cell)(inputs, units).double()
+        true.load_state_dict({k: v.double() for k, v in ours.state_dict().items()})
+        x = torch.randn(steps, batch, inputs).bfloat16().requires_grad_()
+        x64 = x.detach().double().requires_grad_()
+        y, y64 = ours(x)[0], true(x64)[0]
+        dy = torch.randn_like(y)
+        y.backward(dy), y64.backward(dy.double())
+        grads = [(a.grad, b.grad) for a, b in zip(ours.parameters(), true.parameters())]
+        pairs = [(y, y64), (x.grad, x64.grad), *grads]
+        worst = max(worst, *(float((a.double() - b).abs().max() / b.abs().max()) for a, b in pairs))
+print(_native.bf16_in_use(), worst)
+"""
+
+
+@pytest.mark.parametrize("way", ["amx", "dots", "fp32", ""])
+def test_bf16_products_can_be_forced(way):
+    done = python(BF16_AGAINST_FP64, FASTRNN_BF16=way)
+    assert done.returncode == 0, done.stderr
+    used, worst = done.stdout.split()
+    if way and used != way:
+        pytest.skip(f"this processor or this build has no {way}: {used} is used")
+    assert float(worst) < 0.03
+
+
+def test_unknown_bf16_products_are_an_import_error():
+    done = python("import fastrnn", FASTRNN_BF16="tf32")
+    assert "ImportError: FASTRNN_BF16='tf32' is not one of amx, dots, fp32" in done.stderr
 
 
 @pytest.mark.parametrize("missing", ["_cpu", "_kernels_avx2", "_kernels_baseline"])

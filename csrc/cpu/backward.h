@@ -26,7 +26,8 @@ class BackwardPart {
         weights_(weights),
         steps_(steps),
         R_(l_.R()),
-        stride_(spread_stride<T>(words(GC * l_.H + kPairs))),
+        stride_(spread_stride<T>(
+            std::max(words(GC * l_.H + kPairs), words(Cell::kGradH * l_.H + kPairs) + panel_words(G * l_.H)))),
         dh_stride_(spread_stride<T>(words(l_.P))),
         operand_(l_.dtype == kOperand<T>),
         chunk_(even_chunk(steps_, plan.chunk_rows)),
@@ -68,12 +69,10 @@ class BackwardPart {
  private:
   void prepare(const Member& m) const {
     int64_t a, b;
-    if (kPairs) {  // no word at the end of an odd row, or of its part that goes through h, may have half a NaN left in it
-      m.share(chunk_, 1, a, b);
-      for (int64_t r = a; r < b; ++r) {
-        dg_[r * stride_ + words(GC * l_.H + 1) - 1] = T(0);
-        if (l_.P) dh_[r * dh_stride_ + words(l_.P) - 1] = T(0);
-      }
+    m.share(chunk_, 1, a, b);
+    for (int64_t r = a; r < b; ++r) {
+      clear_behind(dg_ + r * stride_, GC * l_.H, stride_);
+      if (l_.P) clear_behind(dh_ + r * dh_stride_, l_.P, dh_stride_);
     }
     m.share(steps_.B(), 1, a, b);
     for (int64_t r = a; r < b; ++r) {
@@ -281,6 +280,7 @@ class Backward {
   const Plan& plan() const { return plan_; }
 
   void operator()(const Member& m) const {
+    const MatrixTiles tiles;
     weights_.prepare(m);
     parts_.each(m, [](const Part& part, const Member& own) { part(own); });
     m.sync();

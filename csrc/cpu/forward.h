@@ -63,23 +63,28 @@ class ForwardPart {
 
  private:
   static constexpr int64_t spread(int64_t columns) { return spread_stride<T>(words(columns)); }
-  // Whether rows of so many values cannot be read as words in place.
-  static bool splits_words(int64_t columns, int64_t stride) { return kPairs && (columns % 2 || stride % 2); }
+  // Whether rows of so many values cannot be read as words in place: they end within a word, or before a panel does.
+  static bool splits_words(int64_t columns, int64_t stride) {
+    return kPairs && (columns % 2 || stride % 2 || panel_words(columns) != words(columns));
+  }
   static constexpr int64_t kPerWord = kPairs ? 2 : 1;
 
   void prepare(const Member& m) const {
     int64_t a, b;
+    m.share(gather_ ? chunk_ : 0, 1, a, b);
+    for (int64_t r = a; r < b; ++r) clear_behind(x_ + r * spread(l_.I), l_.I, spread(l_.I));
     m.share(steps_.B(), 1, a, b);
     for (int64_t r = a; r < b; ++r) {
       const int64_t given = steps_.in_batch(r);
       T* h0 = h0_ + r * spread(R_);
+      clear_behind(h0, R_, spread(R_));
       if (f_.hx)
         load_operand_row(h0, at(f_.hx, l_.dtype, given * R_), l_.dtype, R_);
       else
         std::fill(h0, h0 + words(R_), T(0));
-      if (copy_h_ && R_ % kPerWord)  // no word of h may have half a NaN left in it
-        for (int64_t i = 0; i < 2; ++i) ring_[(i * steps_.B() + r) * spread(R_) + words(R_) - 1] = T(0);
-      if (l_.P && l_.H % kPerWord) hidden_[r * spread(l_.H) + words(l_.H) - 1] = T(0);
+      for (int64_t i = 0; copy_h_ && i < 2; ++i)
+        clear_behind(ring_ + (i * steps_.B() + r) * spread(R_), R_, spread(R_));
+      if (l_.P) clear_behind(hidden_ + r * spread(l_.H), l_.H, spread(l_.H));
       if constexpr (Cell::kHasCellState)
         for (int64_t unit = 0; unit < NB_ * U; unit += L)
           store(c_at(r, unit), f_.cx && unit < l_.H
@@ -275,6 +280,7 @@ class Forward {
   bool packed() const { return weights_.packed(); }
 
   void operator()(const Member& m) const {
+    const MatrixTiles tiles;
     weights_.prepare(m);
     parts_.each(m, [](const ForwardPart<Cell, T>& part, const Member& own) { part(own); });
   }

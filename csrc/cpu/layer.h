@@ -17,13 +17,18 @@ int64_t reserve_size(int cell, int64_t rows, int64_t H);
 int64_t pack_halves(int cell, int64_t I, int64_t H, int64_t R, const float* w_ih, const float* w_hh, uint32_t* dst);
 }  // namespace FASTRNN_ISA
 
-#if defined(FASTRNN_WITH_BF16)
-// The same for bf16 data by dot products of pairs, compiled for processors that have them (layer_bf16.cpp).
-namespace FASTRNN_WITH_BF16 {
-template <class T>
-void layer_forward(int cell, const ForwardArgs& args);
-template <class T>
-void layer_backward(int cell, const BackwardArgs& args);
-}  // namespace FASTRNN_WITH_BF16
+// The same for bf16 data by products of pairs, compiled for processors that have them (layer_bf16.cpp).
+#define FASTRNN_BF16_UNIT(name)                            \
+  namespace name {                                         \
+  template <class T>                                       \
+  void layer_forward(int cell, const ForwardArgs& args);   \
+  template <class T>                                       \
+  void layer_backward(int cell, const BackwardArgs& args); \
+  }
+#if defined(FASTRNN_WITH_DOTS)
+FASTRNN_BF16_UNIT(FASTRNN_WITH_DOTS)
+#endif
+#if defined(FASTRNN_WITH_AMX)
+FASTRNN_BF16_UNIT(FASTRNN_WITH_AMX)
 #endif
 }  // namespace fastrnn

@@ -14,6 +14,8 @@ struct Machine {
   // Whether the third-level cache is near: shared by a few cores at their own speed, so that it gives each some tens of bytes a
   // nanosecond (AMD). Across the mesh of a large Intel processor it is hardly faster than memory.
   bool near_l3 = false;
+  // Whether a dot product of bf16 pairs takes no longer than an fp32 multiply-add (AMD); Intel's take twice as long.
+  bool fast_dots = false;
   // Bytes of a panel that a tile's inner loop passes through before its sums go to memory. Where 32 KiB and the rows fit the
   // first-level cache together, the next tile finds them there; where not, longer loops save more than shorter ones.
   int64_t slice_bytes = 64 << 10;
@@ -21,7 +23,7 @@ struct Machine {
   Machine() {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    near_l3 = __builtin_cpu_is("amd");
+    near_l3 = fast_dots = __builtin_cpu_is("amd");
 #endif
 #if defined(_SC_LEVEL1_DCACHE_SIZE)
     if (sysconf(_SC_LEVEL1_DCACHE_SIZE) >= (48 << 10)) slice_bytes = 32 << 10;

@@ -2,7 +2,13 @@
 // seen every size and dtype; fastrnn/ops.py brings strides into form and keeps the tensors alive until the call returns.
 #include <dlfcn.h>
 #include <pybind11/pybind11.h>
+#if defined(FASTRNN_WITH_AMX)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <string>
@@ -10,6 +16,7 @@
 #include "../cells/registry.h"
 #include "fixed.h"
 #include "layer.h"
+#include "machine.h"
 #include "team.h"
 
 #define FASTRNN_STRING_(x) #x
@@ -75,31 +82,61 @@ Layer layer(int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, Address batch
   return Layer{T, B, I, H, P, pointer<const int64_t*>(batch_sizes), reverse, DType(dtype), threads};
 }
 
-// Whether bf16 data are multiplied in pairs: by the processor, and FASTRNN_BF16_DOTS=0 says no.
-bool bf16_dots() {
-#if defined(FASTRNN_WITH_BF16)
-  static const bool there = [] {
-    const char* choice = std::getenv("FASTRNN_BF16_DOTS");
-    return __builtin_cpu_supports("avx512bf16") && !(choice && std::string(choice) == "0");
-  }();
-  return there;
-#else
-  return false;
+// How bf16 data are multiplied: as fp32, by dot products of pairs or by matrix tiles.
+enum class Bf16 { fp32, dots, amx };
+
+bool has(Bf16 way) {
+#if defined(FASTRNN_WITH_DOTS)
+  if (way == Bf16::dots) return __builtin_cpu_supports("avx512bf16");
 #endif
+#if defined(FASTRNN_WITH_AMX)
+  if (way == Bf16::amx) {
+    unsigned a, b, c, d;
+    constexpr unsigned tiles = 1u << 24, bf16 = 1u << 22;
+    // The system keeps tiles for a process only once it has asked for them, and may refuse.
+    constexpr long ask_for = 0x1023, tile_data = 18;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & tiles) && (d & bf16) &&
+           syscall(SYS_arch_prctl, ask_for, tile_data) == 0;
+  }
+#endif
+  return way == Bf16::fp32;
 }
+
+// FASTRNN_BF16=fp32|dots|amx where that is there, else the fastest that is: a dot product takes Intel's processors twice as long
+// as two fp32 multiply-adds, and AMD's half as long.
+Bf16 bf16() {
+  static const Bf16 chosen = [] {
+    const char* forced = std::getenv("FASTRNN_BF16");
+    const std::string name = forced ? forced : "";
+    if (name == "fp32" || (name == "dots" && !has(Bf16::dots))) return Bf16::fp32;
+    if (name != "dots" && has(Bf16::amx)) return Bf16::amx;
+    return name == "dots" || (has(Bf16::dots) && machine().fast_dots) ? Bf16::dots : Bf16::fp32;
+  }();
+  return chosen;
+}
+
+const char* bf16_name() { return bf16() == Bf16::amx ? "amx" : bf16() == Bf16::dots ? "dots" : "fp32"; }
 
 }  // namespace
 
 void run_forward(int cell, const ForwardArgs& args) {
-#if defined(FASTRNN_WITH_BF16)
-  if (args.layer.dtype == DType::bf16 && bf16_dots()) return FASTRNN_WITH_BF16::layer_forward<float>(cell, args);
+  [[maybe_unused]] const Bf16 way = args.layer.dtype == DType::bf16 ? bf16() : Bf16::fp32;
+#if defined(FASTRNN_WITH_AMX)
+  if (way == Bf16::amx) return FASTRNN_WITH_AMX::layer_forward<float>(cell, args);
+#endif
+#if defined(FASTRNN_WITH_DOTS)
+  if (way == Bf16::dots) return FASTRNN_WITH_DOTS::layer_forward<float>(cell, args);
 #endif
   args.layer.dtype == DType::f64 ? layer_forward<double>(cell, args) : layer_forward<float>(cell, args);
 }
 
 void run_backward(int cell, const BackwardArgs& args) {
-#if defined(FASTRNN_WITH_BF16)
-  if (args.layer.dtype == DType::bf16 && bf16_dots()) return FASTRNN_WITH_BF16::layer_backward<float>(cell, args);
+  [[maybe_unused]] const Bf16 way = args.layer.dtype == DType::bf16 ? bf16() : Bf16::fp32;
+#if defined(FASTRNN_WITH_AMX)
+  if (way == Bf16::amx) return FASTRNN_WITH_AMX::layer_backward<float>(cell, args);
+#endif
+#if defined(FASTRNN_WITH_DOTS)
+  if (way == Bf16::dots) return FASTRNN_WITH_DOTS::layer_backward<float>(cell, args);
 #endif
   args.layer.dtype == DType::f64 ? layer_backward<double>(cell, args) : layer_backward<float>(cell, args);
 }
@@ -178,7 +215,7 @@ PYBIND11_MODULE(FASTRNN_CONCAT(_kernels_, FASTRNN_ISA), m) {
   fastrnn::add_fixed(m);
   m.def("pack_halves", &fastrnn::halves);
   m.def("reserve_size", &fastrnn::reserve);
-  m.def("bf16_dots", &fastrnn::bf16_dots);
+  m.def("bf16", &fastrnn::bf16_name);
   m.def("use_openmp", &fastrnn::use_openmp);
   m.def("barrier_ns", &fastrnn::barrier_ns);
 }

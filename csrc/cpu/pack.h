@@ -54,8 +54,8 @@ FASTRNN_INLINE Vec<T> add_across(const Vec<T> (&rows)[N]) {
   }
 }
 
-// dst [word][width]: lane l of vector `dst + k * width` is word k of rows[l], a row of K values; one that is null counts as
-// zeros.
+// dst [word][width], panel_words(K) words: lane l of vector `dst + k * width` is word k of rows[l], a row of K values; one that is
+// null counts as zeros.
 template <class T>
 inline void pack_transposed(T* dst, int64_t width, const void* const (&rows)[kLanes<T>], DType d, int64_t K) {
   constexpr int L = kLanes<T>, values = kPairs ? 2 * L : L;
@@ -63,7 +63,7 @@ inline void pack_transposed(T* dst, int64_t width, const void* const (&rows)[kLa
     Vec<T> block[L];
     for (int l = 0; l < L; ++l) block[l] = rows[l] ? load_words<T>(at(rows[l], d, k), d, K - k) : Vec<T>{};
     transpose<T>(block);
-    const int64_t n = std::min<int64_t>(words(K - k), L);
+    const int64_t n = kMatrixTiles ? L : std::min<int64_t>(words(K - k), L);
     for (int64_t i = 0; i < n; ++i) store(dst + (words(k) + i) * width, block[i]);
   }
 }
@@ -90,7 +90,7 @@ constexpr int panel_vectors(int64_t n, int64_t p) {
   return n - p * 2 * kLanes<T> <= kLanes<T> ? 1 : 2;
 }
 
-// Packs the panels [first, last) of a matrix given row by row: a row of n values, or null for zeros, is read in one go, whatever
+// Packs the panels [first, last), of K words, of a matrix given row by row: a row of n values, or null for zeros, is read in one go, whatever
 // the number of panels. A word holds one row's value, or with pairs those of two rows.
 template <class T>
 class RowPacker {
@@ -104,6 +104,7 @@ class RowPacker {
   }
   void finish() {
     if (odd_) put(held_, nullptr);
+    while (k_ < K_) put(nullptr, nullptr);
   }
 
  private:

@@ -242,6 +242,21 @@ template <class T>
 constexpr DType kOperand = kPairs ? DType::bf16 : kNative<T>;
 constexpr int64_t words(int64_t values) { return kPairs ? (values + 1) / 2 : values; }
 
+// The words of a panel along the sum. Matrix tiles (amx.h) take 16 at a time: panels end in zeros then, and so must the rows
+// that are multiplied by them, because a NaN times zero is no zero.
+#if defined(FASTRNN_AMX)
+constexpr bool kMatrixTiles = true;
+#else
+constexpr bool kMatrixTiles = false;
+#endif
+constexpr int64_t panel_words(int64_t values) { return kMatrixTiles ? (words(values) + 15) / 16 * 16 : words(values); }
+// Makes what a product may read behind the n values of an operand row zero, up to `end` words. To be called before the values are
+// written, because an odd row's last one goes too.
+template <class T>
+inline void clear_behind(T* row, int64_t n, int64_t end) {
+  if (kPairs && n / 2 < end) std::memset(static_cast<void*>(row + n / 2), 0, size_t(end - n / 2) * sizeof(T));
+}
+
 // The next kLanes<T> words of a row in storage type d (with pairs: bf16) of which n values are left.
 template <class T>
 FASTRNN_INLINE Vec<T> load_words(const void* src, DType d, int64_t n) {

@@ -5,6 +5,7 @@
 // A panel is NV vectors wide and contiguous over k; a is read by broadcast. K, strides and panels count words (simd.h). NV is the number of gates for a cell's
 // panels (all gates of a unit block side by side) and 2 elsewhere.
 #pragma once
+#include "amx.h"
 #include "machine.h"
 #include "pack.h"
 
@@ -15,6 +16,8 @@ inline namespace FASTRNN_ISA {
 // addresses.
 template <int NV>
 constexpr int kTileRows = NV == 1 ? 12 : (kVectorRegisters == 32 ? 24 : 12) / NV;
+
+constexpr int64_t kLeastMatrixRows = 1;  // from which on matrix tiles are faster
 
 constexpr int kHalf = 6;  // rows of a tile from which on a second base address is used
 
@@ -107,6 +110,7 @@ inline void tile(int rows, int64_t K, const T* a, int64_t row_stride, int64_t k_
 // sums of slices round less, and so that a slice of the panel is still in the cache when the next tile of rows wants it.
 template <class Body>
 inline void for_slices(int64_t K, int vectors, Body&& body) {
+  if (kMatrixTiles) return body(int64_t(0), K);  // they may compute a row twice, which must not be added to itself
   const int64_t most = std::min<int64_t>(256, machine().slice_bytes / (vectors * kVectorBytes));
   const int64_t count = std::max<int64_t>(1, (K + most / 2) / most);
   for (int64_t i = 0; i < count; ++i) body(K * i / count, K * (i + 1) / count - K * i / count);
@@ -118,6 +122,11 @@ template <class T, int NV>
 inline void slice_product(int64_t k, int64_t depth, int64_t rows, const T* a, int64_t row_stride, const T* panel,
                           const T* bias, T* out, int64_t out_stride) {
   constexpr int64_t width = NV * kLanes<T>;
+#if defined(FASTRNN_AMX)
+  if (rows >= kLeastMatrixRows)
+    return matrix_product<NV>(rows, depth, a + k, row_stride, panel + k * width, k ? out : bias, k ? out_stride : 0,
+                              out, out_stride);
+#endif
   constexpr int MR = kTileRows<NV>;
   // rows are dealt evenly: 16 rows by tiles of 3 are 3 3 3 3 2 2, not 3 3 3 3 3 1
   const int64_t tiles = (rows + MR - 1) / MR;

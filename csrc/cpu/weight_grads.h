@@ -8,24 +8,37 @@ namespace fastrnn {
 inline namespace FASTRNN_ISA {
 
 // The left operand of an outer product: some columns of a matrix of row gradients, copied as (words, pitch) so that a tile
-// reads them one after the other.
+// reads them one after the other or, for matrix tiles, as rows: (columns, stride words).
 template <class T>
 struct Columns {
-  static constexpr int64_t kMost = kTileRows<2>, kPitch = (kMost + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+  static constexpr int L = kLanes<T>;
+  static constexpr int64_t kMost = kMatrixTiles ? 2 * L : kTileRows<2>, kPitch = (kMost + L - 1) / L * L;
   T* data;
-  int64_t depth, count;  // words of the rows; columns
+  int64_t depth, count, stride;  // words of the rows; columns; words from one column to the next
 
-  // columns [first, first + count) of src (rows, stride words); whole vectors are read
-  Columns(T* memory, const T* src, int64_t stride, int64_t rows, int64_t first, int64_t count)
-      : data(memory), depth(words(rows)), count(count) {
+  // Values of memory for a chunk of so many rows.
+  static int64_t size(int64_t rows) {
+    return kPitch * (kMatrixTiles ? spread_stride<T>(panel_words(rows)) : words(rows));
+  }
+  // columns [first, first + count) of src (rows, src_stride words); whole vectors are read
+  Columns(T* memory, const T* src, int64_t src_stride, int64_t rows, int64_t first, int64_t count)
+      : data(memory), depth(panel_words(rows)), count(count), stride(kMatrixTiles ? spread_stride<T>(depth) : 1) {
     constexpr int64_t per_word = kPairs ? 2 : 1;
-    for (int64_t k = 0; k < depth; ++k) {
-      const T* row = src + k * per_word * stride;
-      const bool pair = kPairs && 2 * k + 1 < rows;
-      for (int64_t v = 0; v < kPitch; v += kLanes<T>)
-        store(data + k * kPitch + v,
-              load_column_words<T>(at(row, kOperand<T>, first + v),
-                                   pair ? at(row + stride, kOperand<T>, first + v) : nullptr, kOperand<T>, kLanes<T>));
+    const auto load_word = [&](int64_t k, int64_t v) {
+      const auto row = [&](int64_t r) { return r < rows ? at(src + r * src_stride, kOperand<T>, first + v) : nullptr; };
+      return load_column_words<T>(row(k * per_word), kPairs ? row(2 * k + 1) : nullptr, kOperand<T>, L);
+    };
+    if constexpr (kMatrixTiles) {
+      for (int64_t k = 0; k < depth; k += L)
+        for (int64_t v = 0; v < count; v += L) {
+          Vec<T> block[L];
+          for (int l = 0; l < L; ++l) block[l] = load_word(k + l, v);
+          transpose<T>(block);
+          for (int l = 0; l < L; ++l) store(data + (v + l) * stride + k, block[l]);
+        }
+    } else {
+      for (int64_t k = 0; k < depth; ++k)
+        for (int64_t v = 0; v < kPitch; v += L) store(data + k * kPitch + v, load_word(k, v));
     }
   }
 };
@@ -34,20 +47,30 @@ struct Columns {
 // rows, so that they round less.
 template <class T, int NV>
 inline void add_outer_panel(const Columns<T>& a, const T* panel, int64_t n, T* c, int64_t ldc, bool accumulate) {
-  constexpr int64_t width = NV * kLanes<T>, pitch = Columns<T>::kPitch;
+  constexpr int64_t width = NV * kLanes<T>;
   T edge[Columns<T>::kMost * width];
-  const bool whole = n >= width;  // otherwise the tile is finished aside, and only its columns within n copied
+  bool whole = n >= width;  // otherwise the tile is finished aside, and only its columns within n copied
+#if defined(FASTRNN_AMX)
+  whole = whole && tiles_evenly(a.count);
+#endif
   T* const sum = whole ? c : edge;
   const int64_t stride = whole ? ldc : width;
+#if defined(FASTRNN_AMX)
+  matrix_product<NV>(a.count, a.depth, a.data, a.stride, panel, accumulate && whole ? sum : nullptr, stride, sum,
+                     stride);
+#else
+  constexpr int64_t pitch = Columns<T>::kPitch;
   for_slices(a.depth, NV, [&](int64_t k, int64_t depth) {
     const bool add = k || (accumulate && whole);
     for (int64_t r = 0; r < a.count; r += kTileRows<NV>)
       tile<T, NV>(int(std::min<int64_t>(kTileRows<NV>, a.count - r)), depth, a.data + k * pitch + r, 1, pitch,
                   panel + k * width, add ? sum + r * stride : nullptr, stride, sum + r * stride, stride);
   });
+#endif
   if (!whole)
     for (int64_t r = 0; r < a.count; ++r)
-      for (int64_t l = 0; l < n; ++l) c[r * ldc + l] = edge[r * width + l] + (accumulate ? c[r * ldc + l] : T(0));
+      for (int64_t l = 0; l < std::min(n, width); ++l)
+        c[r * ldc + l] = edge[r * width + l] + (accumulate ? c[r * ldc + l] : T(0));
 }
 
 template <class T>
@@ -82,13 +105,13 @@ class WeightGrads {
         dh_stride_(dh_stride),
         chunk_(chunk),
         native_(l_.dtype == kNative<T>) {
-    columns_ = ws.take<T>(members * words(chunk) * Columns<T>::kPitch);
+    columns_ = ws.take<T>(members * Columns<T>::size(chunk));
     const auto sum = [&](void* result, int64_t size) {
       return native_ && direct ? static_cast<T*>(result) : ws.take<T>(size);
     };
-    if (f.dw_ih) x_ = ws.take<T>(panels<T>(l_.I) * words(chunk) * W2), dw_ih_ = sum(f.dw_ih, G * l_.H * l_.I);
-    if (f.dw_hh) h_ = ws.take<T>(panels<T>(R_) * words(chunk) * W2), dw_hh_ = sum(f.dw_hh, G * l_.H * R_);
-    if (f.dw_hr) m_ = ws.take<T>(panels<T>(l_.H) * words(chunk) * W2), dw_hr_ = sum(f.dw_hr, l_.P * l_.H);
+    if (f.dw_ih) x_ = ws.take<T>(panels<T>(l_.I) * panel_words(chunk) * W2), dw_ih_ = sum(f.dw_ih, G * l_.H * l_.I);
+    if (f.dw_hh) h_ = ws.take<T>(panels<T>(R_) * panel_words(chunk) * W2), dw_hh_ = sum(f.dw_hh, G * l_.H * R_);
+    if (f.dw_hr) m_ = ws.take<T>(panels<T>(l_.H) * panel_words(chunk) * W2), dw_hr_ = sum(f.dw_hr, l_.P * l_.H);
     if (f.db_ih || f.db_hh) db_ = ws.take<T>(GC * l_.H);
   }
 
@@ -170,7 +193,7 @@ class WeightGrads {
     constexpr int64_t most = Columns<T>::kMost;
     int64_t a, b;
     m.share(n, most, a, b);
-    T* memory = columns_ + m.id * words(chunk_) * Columns<T>::kPitch;
+    T* memory = columns_ + m.id * Columns<T>::size(chunk_);
     const int64_t count = (b - a + most - 1) / most;
     for (int64_t i = 0; i < count; ++i) {
       const int64_t first = a + (b - a) * i / count, last = a + (b - a) * (i + 1) / count;
@@ -193,7 +216,7 @@ class WeightGrads {
     }
     if (m_) {
       m.share(panels<T>(l_.H), 1, a, b);
-      RowPacker<T> packer(m_, words(c.rows), kOperand<T>, l_.H, a, b);
+      RowPacker<T> packer(m_, panel_words(c.rows), kOperand<T>, l_.H, a, b);
       for (int64_t k = 0; k < c.rows; ++k) packer.add(at(hidden, kOperand<T>, k * l_.H));
       packer.finish();
     }
@@ -201,7 +224,7 @@ class WeightGrads {
 
   template <class Row>
   void pack_rows(T* dst, const Chunk& c, int64_t columns, int64_t a, int64_t b, Row&& row) const {
-    RowPacker<T> packer(dst, words(c.rows), l_.dtype, columns, a, b);
+    RowPacker<T> packer(dst, panel_words(c.rows), l_.dtype, columns, a, b);
     for (int64_t t = c.first; t < c.last; ++t)
       for (int64_t r = 0; r < steps_.batch(t); ++r) packer.add(row(t, r));
     packer.finish();

@@ -30,12 +30,12 @@ class GateWeights {
         expanded_(half_ && all_rows >= kExpandedRows),
         packed_(half_ || l_.dtype != kOperand<T> || all_rows > kUnpackedRows) {
     if (packed_ && !half_) {
-      w_ih_ = ws.take<T>(NB_ * words(l_.I) * W);
-      w_hh_ = ws.take<T>(NB_ * words(R_) * W);
+      w_ih_ = ws.take<T>(NB_ * panel_words(l_.I) * W);
+      w_hh_ = ws.take<T>(NB_ * panel_words(R_) * W);
     }
     b_ih_ = ws.take<T>(NB_ * W);
     b_hh_ = ws.take<T>(NB_ * W);
-    if (l_.P) w_hr_ = ws.take<T>(panels<T>(l_.P) * words(l_.H) * 2 * L);
+    if (l_.P) w_hr_ = ws.take<T>(panels<T>(l_.P) * panel_words(l_.H) * 2 * L);
   }
 
   bool packed() const { return packed_; }
@@ -58,7 +58,7 @@ class GateWeights {
     if (!l_.P) return;
     m.share(panels<T>(l_.P), 1, a, b);
     for (int64_t p = a; p < b; ++p)
-      pack_panel(w_hr_ + p * words(l_.H) * 2 * L, panel_vectors<T>(l_.P, p), l_.dtype, l_.H, [&](int64_t j) {
+      pack_panel(w_hr_ + p * panel_words(l_.H) * 2 * L, panel_vectors<T>(l_.P, p), l_.dtype, l_.H, [&](int64_t j) {
         const int64_t row = p * 2 * L + j;
         return row < l_.P ? at(w_.w_hr, l_.dtype, row * l_.H) : nullptr;
       });
@@ -74,12 +74,12 @@ class GateWeights {
   }
   // out (rows, 2L) = the columns of panel p of W_hr times hidden (rows, H)
   void projection(int64_t p, int64_t rows, const T* hidden, int64_t stride, T* out) const {
-    plain_product(rows, words(l_.H), hidden, stride, w_hr_, l_.P, p, out, 2 * L);
+    plain_product(rows, panel_words(l_.H), hidden, stride, w_hr_, l_.P, p, out, 2 * L);
   }
 
  private:
   void pack(T* dst, const void* w, int64_t K, const Block& b) const {
-    pack_panel(dst + b.index * words(K) * W, b.vectors, l_.dtype, K, [&](int64_t j) {
+    pack_panel(dst + b.index * panel_words(K) * W, b.vectors, l_.dtype, K, [&](int64_t j) {
       const auto c = B_::column(b, j);
       return c.unit < 0 ? nullptr : at(w, l_.dtype, (c.gate * l_.H + c.unit) * K);
     });
@@ -103,7 +103,8 @@ class GateWeights {
         return gate_product<NV>(b.vectors, rows, K, a, stride, scratch, bias, out);
       }
     if (packed_)
-      return gate_product<NV>(b.vectors, rows, words(K), a, stride, panels + b.index * words(K) * W, bias, out);
+      return gate_product<NV>(b.vectors, rows, panel_words(K), a, stride, panels + b.index * panel_words(K) * W, bias,
+                              out);
     int64_t n[NV];  // vectors of one panel: the gates, or a one-gate cell's neighbouring units
     for (int j = 0; j < NV; ++j) n[j] = b.units - (G == 1 ? j * L : 0);
     unpacked_product<T, NV>(rows, K, a, stride, at(weights, kOperand<T>, b.first() * K), G == 1 ? L : l_.H, n, bias,
@@ -147,11 +148,11 @@ class TransposedWeights {
   TransposedWeights(const BackwardArgs& f, bool one_chunk, Workspace& ws)
       : w_(f.w),
         l_(f.layer),
-        depth_(words(G * l_.H)),
+        depth_(panel_words(G * l_.H)),
         late_(one_chunk && f.dx && !f.dhx && panels<T>(l_.I) <= panels<T>(l_.R())) {
     w_hh_ = ws.take<T>(panels<T>(l_.R()) * depth_ * W2);
     if (f.dx) w_ih_ = late_ ? w_hh_ : ws.take<T>(panels<T>(l_.I) * depth_ * W2);
-    if (l_.P) w_hr_ = ws.take<T>(panels<T>(l_.H) * words(l_.P) * W2);
+    if (l_.P) w_hr_ = ws.take<T>(panels<T>(l_.H) * panel_words(l_.P) * W2);
   }
 
   void prepare(const Member& m) const {
@@ -184,7 +185,7 @@ class TransposedWeights {
   }
   // out (rows, columns of panel p of H) = dh W_hr; dh (rows, P)
   void projection(int64_t p, int64_t rows, const T* dh, int64_t stride, T* out) const {
-    plain_product(rows, words(l_.P), dh, stride, w_hr_, l_.H, p, out, W2);
+    plain_product(rows, panel_words(l_.P), dh, stride, w_hr_, l_.H, p, out, W2);
   }
 
  private:
@@ -198,7 +199,7 @@ class TransposedWeights {
   void pack(const Member& m, T* dst, const void* w, int64_t n, int64_t rows, Row&& row) const {
     int64_t a, b;
     m.share(panels<T>(n), 1, a, b);
-    RowPacker<T> packer(dst, words(rows), l_.dtype, n, a, b);
+    RowPacker<T> packer(dst, panel_words(rows), l_.dtype, n, a, b);
     for (int64_t k = 0; k < rows; ++k) packer.add(at(w, l_.dtype, row(k) * n));
     packer.finish();
   }

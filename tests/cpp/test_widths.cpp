@@ -1,7 +1,8 @@
 // The whole layer with the widest vectors, which few machines have, against the narrowest: the compiler splits 64-byte
 // vectors into what the processor has, so tiles, packing and tails of the AVX-512 build run anywhere.
 // Linked with layer_f32.cpp and layer_f64.cpp, each compiled as ISA `wide` and as ISA `narrow`, and with layer_bf16.cpp as
-// ISA `pairs`: its products of bf16 pairs, here in fp32, against fp32 arithmetic on the same bf16 data.
+// ISA `pairs`: its products of bf16 pairs, here in fp32, against fp32 arithmetic on the same bf16 data; and with layer_amx.cpp as
+// ISA `tiles`: the same by matrix tiles, which a compiler without the instructions emulates.
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -25,6 +26,7 @@ OpenMP openmp;
 DECLARE(wide)
 DECLARE(narrow)
 DECLARE(pairs)
+DECLARE(tiles)
 }  // namespace fastrnn
 
 using namespace fastrnn;
@@ -137,14 +139,17 @@ int main() {
         if (P && cell != 3) continue;
         for (Shape s : {Shape{cell, gates[cell], 3, 1, 2, 20, P, false, reverse},
                         Shape{cell, gates[cell], 7, 13, 33, 37, P, true, reverse},
-                        Shape{cell, gates[cell], 20, 29, 17, 64, P, true, reverse}}) {
+                        Shape{cell, gates[cell], 20, 29, 17, 64, P, true, reverse},
+                        Shape{cell, gates[cell], 5, 67, 32, 96, P, false, reverse}}) {
 #define RUN(isa, layout, A, T) run<A, T>(s, isa::layer_forward<A>, isa::layer_backward<A>, layout::reserve_size<A>)
           const auto exact = RUN(narrow, narrow, double, double);
           compare(RUN(wide, wide, double, double), exact, 1e-12, s);
           compare(RUN(wide, wide, float, float), exact, 2e-5, s);
           compare(RUN(narrow, narrow, float, float), exact, 2e-5, s);
           const double kink = cell == 1 ? 0.2 : 3e-2;  // an h rounded to ReLU's other side has another gradient
-          compare(RUN(pairs, wide, float, Bf16), RUN(narrow, narrow, float, Bf16), kink, s);
+          const auto in_fp32 = RUN(narrow, narrow, float, Bf16), in_pairs = RUN(pairs, wide, float, Bf16);
+          compare(in_pairs, in_fp32, kink, s);
+          compare(RUN(tiles, wide, float, Bf16), in_pairs, cell == 1 ? kink : 1e-2, s);  // sums of another order
         }
       }
   return report("widths");

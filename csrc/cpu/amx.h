@@ -1,0 +1,167 @@
+// Products of bf16 pairs by matrix tiles (Intel AMX-BF16), in a unit compiled with FASTRNN_AMX: sixteen times the multiply-adds
+// of a vector. One instruction adds a (rows, 16 words) * b (16 words, 16 columns) to sums (rows, 16 columns), rows <= 16. A panel
+// of words (pack.h) is b as it lies; all sizes along the sum are made multiples of 16 words by zeros (panel_words() in simd.h).
+#pragma once
+#include <algorithm>
+
+#include "simd.h"
+
+namespace fastrnn {
+inline namespace FASTRNN_ISA {
+
+#if defined(FASTRNN_AMX)
+constexpr int64_t kMatrixRows = 16;  // most rows of one tile
+
+// The tiles of this thread while a pass runs on it. Their shape is kept from product to product.
+#if defined(__AMX_BF16__)
+inline thread_local int64_t matrix_rows = 0;
+
+struct MatrixTiles {
+  MatrixTiles() { matrix_rows = 0; }  // whatever ran before may have shaped them in its own way
+  ~MatrixTiles() { asm volatile("tilerelease" ::: "memory"); }
+};
+
+// Sums are tiles 0 to 3, left operands 4 and 5, right ones 6 and 7.
+inline void shape_tiles(int64_t rows) {
+  if (rows == matrix_rows) return;
+  struct alignas(64) {
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {};
+  } shape;
+  static_assert(sizeof shape == 64, "the processor's format");
+  std::fill(shape.rows, shape.rows + 6, uint8_t(rows));
+  std::fill(shape.rows + 6, shape.rows + 8, uint8_t(16));
+  asm volatile("ldtilecfg %0" ::"m"(shape) : "memory");
+  matrix_rows = rows;
+}
+
+// Assembly and not the compilers' intrinsics, of which GCC's do not say that they read and write memory.
+#define FASTRNN_TILE_LOAD(tile, from, bytes) \
+  asm volatile("tileloadd (%0,%1,1), %%tmm" #tile::"r"(from), "r"(bytes) : "memory")
+#define FASTRNN_TILE_STORE(tile, to, bytes) \
+  asm volatile("tilestored %%tmm" #tile ", (%0,%1,1)" ::"r"(to), "r"(bytes) : "memory")
+#define FASTRNN_TILE_ZERO(tile) asm volatile("tilezero %%tmm" #tile::: "memory")
+#define FASTRNN_TILE_ADD(sums, a, b) asm volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #sums::: "memory")
+
+// R tiles of rows, of which the second begins `second` rows after the first, by C vectors of columns: 2 x 2, 2 x 1 or 1 x C.
+// init's rows are init_stride apart (0: one row for all) and out's out_stride; init may be null: zeros, or out itself.
+template <int R, int C>
+FASTRNN_NOINLINE void matrix_block(int64_t second, int64_t K, const float* a, int64_t row_stride, const float* panel,
+                                   int64_t width, const float* init, int64_t init_stride, float* out,
+                                   int64_t out_stride) {
+  static_assert(R == 1 ? C <= 4 : C <= 2, "eight tiles");
+  constexpr int L = kLanes<float>;
+  const float* a2 = a + second * row_stride;
+  const float* init2 = init ? init + second * init_stride : nullptr;
+  float* out2 = out + second * out_stride;
+  const int64_t a_bytes = row_stride * 4, b_bytes = width * 4, init_bytes = init_stride * 4, out_bytes = out_stride * 4;
+#define FASTRNN_COLUMN(do_first, do_second)        \
+  do {                                             \
+    do_first(0, 0);                                \
+    if constexpr (C > 1) do_first(1, 1);           \
+    if constexpr (C > 2) do_first(2, 2);           \
+    if constexpr (C > 3) do_first(3, 3);           \
+    if constexpr (R > 1) do_second(2, 0);          \
+    if constexpr (R > 1 && C > 1) do_second(3, 1); \
+  } while (0)
+#define FASTRNN_LOAD_1(tile, j) FASTRNN_TILE_LOAD(tile, init + j * L, init_bytes)
+#define FASTRNN_LOAD_2(tile, j) FASTRNN_TILE_LOAD(tile, init2 + j * L, init_bytes)
+#define FASTRNN_ZERO(tile, j) FASTRNN_TILE_ZERO(tile)
+#define FASTRNN_STORE_1(tile, j) FASTRNN_TILE_STORE(tile, out + j * L, out_bytes)
+#define FASTRNN_STORE_2(tile, j) FASTRNN_TILE_STORE(tile, out2 + j * L, out_bytes)
+  if (init)
+    FASTRNN_COLUMN(FASTRNN_LOAD_1, FASTRNN_LOAD_2);
+  else
+    FASTRNN_COLUMN(FASTRNN_ZERO, FASTRNN_ZERO);
+  for (int64_t k = 0; k < K; k += L, a += L, a2 += L, panel += L * width) {
+    FASTRNN_TILE_LOAD(4, a, a_bytes);
+    if constexpr (R > 1) FASTRNN_TILE_LOAD(5, a2, a_bytes);
+    FASTRNN_TILE_LOAD(6, panel, b_bytes);
+    if constexpr (C > 1) FASTRNN_TILE_LOAD(7, panel + L, b_bytes);
+    FASTRNN_TILE_ADD(0, 4, 6);
+    if constexpr (C > 1) FASTRNN_TILE_ADD(1, 4, 7);
+    if constexpr (R > 1) FASTRNN_TILE_ADD(2, 5, 6);
+    if constexpr (R > 1 && C > 1) FASTRNN_TILE_ADD(3, 5, 7);
+    if constexpr (C > 2) {
+      FASTRNN_TILE_LOAD(6, panel + 2 * L, b_bytes);
+      FASTRNN_TILE_ADD(2, 4, 6);
+    }
+    if constexpr (C > 3) {
+      FASTRNN_TILE_LOAD(7, panel + 3 * L, b_bytes);
+      FASTRNN_TILE_ADD(3, 4, 7);
+    }
+  }
+  FASTRNN_COLUMN(FASTRNN_STORE_1, FASTRNN_STORE_2);
+#undef FASTRNN_COLUMN
+#undef FASTRNN_LOAD_1
+#undef FASTRNN_LOAD_2
+#undef FASTRNN_ZERO
+#undef FASTRNN_STORE_1
+#undef FASTRNN_STORE_2
+}
+#else
+// The same where the compiler does not have the instructions, for tests on any processor.
+struct MatrixTiles {
+  ~MatrixTiles() {}
+};
+inline int64_t matrix_rows = 0;
+inline void shape_tiles(int64_t rows) { matrix_rows = rows; }
+template <int R, int C>
+void matrix_block(int64_t second, int64_t K, const float* a, int64_t row_stride, const float* panel, int64_t width,
+                  const float* init, int64_t init_stride, float* out, int64_t out_stride) {
+  constexpr int L = kLanes<float>;
+  for (int64_t first = 0; first < R; ++first)
+    for (int64_t r = first * second; r < first * second + matrix_rows; ++r)
+      for (int j = 0; j < C; ++j) {
+        Vec<float> sum = init ? load(init + r * init_stride + j * L) : Vec<float>{};
+        for (int64_t k = 0; k < K; ++k)
+          sum = multiply_add<float>(sum, broadcast_word(a + r * row_stride + k), load(panel + k * width + j * L));
+        store(out + r * out_stride + j * L, sum);
+      }
+}
+#endif
+
+// Whether so many rows are cut into tiles of one size, none of which overlaps another.
+inline bool tiles_evenly(int64_t rows) {
+  const int64_t tiles = (rows + kMatrixRows - 1) / kMatrixRows;
+  return tiles == 0 || rows % tiles == 0;
+}
+
+// out (rows, NV vectors) = init + a (rows, K words) * panel (K, NV vectors). Where tiles overlap, some rows are computed twice,
+// and init must not be out.
+template <int NV>
+inline void matrix_product(int64_t rows, int64_t K, const float* a, int64_t row_stride, const float* panel,
+                           const float* init, int64_t init_stride, float* out, int64_t out_stride) {
+  constexpr int L = kLanes<float>, width = NV * L;
+  const int64_t tiles = (rows + kMatrixRows - 1) / kMatrixRows;
+  if (!tiles) return;
+  const int64_t size = (rows + tiles - 1) / tiles;
+  shape_tiles(size);
+  if (tiles == 1) return matrix_block<1, NV>(0, K, a, row_stride, panel, width, init, init_stride, out, out_stride);
+  const auto at_row = [&](int64_t tile) { return std::min(tile * size, rows - size); };
+  const auto columns = [&](int j, auto count) {
+    constexpr int C = decltype(count)::value;
+    for (int64_t i = 0; i < tiles; i += 2) {
+      const int64_t r = at_row(i);
+      const float* from = init ? init + r * init_stride + j * L : nullptr;
+      float* to = out + r * out_stride + j * L;
+      if (i + 1 < tiles)
+        matrix_block<2, C>(at_row(i + 1) - r, K, a + r * row_stride, row_stride, panel + j * L, width, from,
+                           init_stride, to, out_stride);
+      else
+        matrix_block<1, C>(0, K, a + r * row_stride, row_stride, panel + j * L, width, from, init_stride, to,
+                           out_stride);
+    }
+  };
+  for (int j = 0; j + 1 < NV; j += 2) columns(j, std::integral_constant<int, 2>());
+  if constexpr (NV % 2) columns(NV - 1, std::integral_constant<int, 1>());
+}
+#else
+struct MatrixTiles {
+  ~MatrixTiles() {}
+};
+#endif
+
+}  // namespace FASTRNN_ISA
+}  // namespace fastrnn
