@@ -268,7 +268,7 @@ class Backward {
   explicit Backward(const BackwardArgs& f)
       : begins_(step_begins(f.layer, ws_)),
         all_(f.layer, begins_, ws_),
-        plan_(make_plan<T>(f.layer, all_.rows(), Cell::kGates, panels<T>(f.layer.R()))),
+        plan_(make_plan<T>(Pass::backward, f.layer, all_.rows(), Cell::kGates, panels<T>(f.layer.R()))),
         weights_(f, !plan_.split_rows && all_.rows() <= plan_.chunk_rows, ws_),
         parts_(plan_, ws_, [&](Part* memory, int part, int parts) {
           new (memory) Part(f, plan_, weights_, Steps(f.layer, begins_, ws_, part, parts),

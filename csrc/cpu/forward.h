@@ -266,7 +266,7 @@ class Forward {
   explicit Forward(const ForwardArgs& f)
       : begins_(step_begins(f.layer, ws_)),
         all_(f.layer, begins_, ws_),
-        plan_(make_plan<T>(f.layer, all_.rows(), B_::G, B_::count(f.layer.H))),
+        plan_(make_plan<T>(Pass::forward, f.layer, all_.rows(), B_::G, B_::count(f.layer.H))),
         weights_(f, all_.rows(), ws_),
         parts_(plan_, ws_, [&](ForwardPart<Cell, T>* memory, int part, int parts) {
           new (memory) ForwardPart<Cell, T>(f, plan_, weights_, Steps(f.layer, begins_, ws_, part, parts),

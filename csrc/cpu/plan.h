@@ -18,10 +18,12 @@ struct Plan {
   int64_t chunk_rows;  // time is cut into chunks of about so many rows: their gates stay in cache, workspace is bounded
 };
 
+enum class Pass { forward, backward };
+
 template <class T>
-inline Plan make_plan(const Layer& l, int64_t rows, int64_t gates, int64_t unit_blocks) {
+inline Plan make_plan(Pass pass, const Layer& l, int64_t rows, int64_t gates, int64_t unit_blocks) {
   Plan p{std::max(1, l.threads), false, 256};
-  const int64_t weights = gates * l.H * l.R() * int64_t(sizeof(T));
+  const int64_t weights = gates * l.H * l.R() * size_of(kOperand<T>);
   const double step_flops = 2.0 * double(l.B) * double(gates) * double(l.H) * double(l.R());
   const double flops = 2.0 * double(rows) * double(gates) * double(l.H) * double(l.I + l.R());
   // Split by rows, which needs no barriers, while there are rows for good tiles: each core then reads the whole recurrent matrix
@@ -37,6 +39,11 @@ inline Plan make_plan(const Layer& l, int64_t rows, int64_t gates, int64_t unit_
   else
     p.threads = int(std::min<int64_t>(p.threads, unit_blocks));
   if (p.threads == 1) p.split_rows = false;
+  // Matrix tiles are so fast that it takes longer to fetch a chunk's projected input from the third-level cache than to compute it:
+  // a short chunk's stays in the second, if the weights leave room there. If they do not, fewer chunks read them less often.
+  const int64_t all_weights = gates * l.H * (l.I + l.R()) * size_of(kOperand<T>);
+  if (kMatrixTiles && pass == Pass::forward && all_weights <= (p.split_rows ? 1 : p.threads) * (1 << 20))
+    p.chunk_rows = 64;
   return p;
 }
 

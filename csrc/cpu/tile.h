@@ -17,8 +17,6 @@ inline namespace FASTRNN_ISA {
 template <int NV>
 constexpr int kTileRows = NV == 1 ? 12 : (kVectorRegisters == 32 ? 24 : 12) / NV;
 
-constexpr int64_t kLeastMatrixRows = 1;  // from which on matrix tiles are faster
-
 constexpr int kHalf = 6;  // rows of a tile from which on a second base address is used
 
 // acc += column of a x row of panel. The shorter side is held in registers, the longer passes by one at a time: one order
@@ -123,10 +121,9 @@ inline void slice_product(int64_t k, int64_t depth, int64_t rows, const T* a, in
                           const T* bias, T* out, int64_t out_stride) {
   constexpr int64_t width = NV * kLanes<T>;
 #if defined(FASTRNN_AMX)
-  if (rows >= kLeastMatrixRows)
-    return matrix_product<NV>(rows, depth, a + k, row_stride, panel + k * width, k ? out : bias, k ? out_stride : 0,
-                              out, out_stride);
-#endif
+  matrix_product<NV>(rows, depth, a + k, row_stride, panel + k * width, k ? out : bias, k ? out_stride : 0, out,
+                     out_stride);
+#else
   constexpr int MR = kTileRows<NV>;
   // rows are dealt evenly: 16 rows by tiles of 3 are 3 3 3 3 2 2, not 3 3 3 3 3 1
   const int64_t tiles = (rows + MR - 1) / MR;
@@ -136,6 +133,7 @@ inline void slice_product(int64_t k, int64_t depth, int64_t rows, const T* a, in
     tile<T, NV>(int(m), depth, a + r * row_stride + k, row_stride, 1, panel + k * width, k ? o : bias,
                 k ? out_stride : 0, o, out_stride);
   }
+#endif
 }
 
 // out (rows, NV vectors) = bias (one panel row, or null) + a (rows, K; columns adjacent) * panel (K, NV vectors)
