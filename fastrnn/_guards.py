@@ -18,7 +18,7 @@ def guard(tensors: Sequence[Tensor]) -> Check:
     torch dispatches on, autocast, dispatch modes and functorch's transforms among it. Each tensor may be given once.
 
     Where this torch cannot tell, every answer is no."""
-    return _guard(tensors) if _whole() else _never
+    return _guard(tensors) if _whole() else never
 
 
 def kinds(tensors: Sequence[Tensor | None]) -> list[tuple[torch.Size, torch.dtype, torch.device] | None]:
@@ -38,7 +38,8 @@ def check_saved(expected: Sequence[Any], saved: Sequence[Tensor | None]) -> None
             )
 
 
-def _never(*_: Tensor) -> bool:
+def never(*_: Tensor) -> bool:
+    """A guard for tensors that are looked at each time."""
     return False
 
 
@@ -51,7 +52,7 @@ def _guard(tensors: Sequence[Tensor]) -> Check:
     try:
         check: Check = torch._C._dynamo.guards.TensorGuards(*tensors, **sizes).check
     except (AttributeError, TypeError, SystemError):
-        return _never
+        return never
     return check
 
 

@@ -1,9 +1,9 @@
-"""The short way to the kernels: one dense layer in one direction, in the ordinary case.
+"""The short way to the kernels: one layer in one direction, in the ordinary case.
 
 A step of decoding or control lasts as long in the kernel as a few dozen operations in Python. So the tensors of a call
 are looked through once, and what was found is kept for calls with tensors alike: the same shapes, strides, dtype and
-device (`fastrnn._guards`). Whatever is out of the ordinary, also every error, is declined, and the long way
-(`fastrnn._run`, `autograd`, `ops`) deals with it.
+device (`fastrnn._guards`). Ragged batches are looked through each time, because hardly two are alike. What is out of
+the ordinary, also every error, is declined, and the long way (`fastrnn._run`, `autograd`, `ops`) deals with it.
 """
 
 import functools
@@ -32,19 +32,29 @@ _calls: dict[tuple[Any, ...], "_Call"] = {}
 
 
 def quick(
-    cell: str, x: Any, hx: Any, weights: Sequence[Any], units: int, step: bool = False, halves: Halves | None = None
+    cell: str,
+    x: Any,
+    hx: Any,
+    weights: Sequence[Any],
+    units: int,
+    step: bool = False,
+    halves: Halves | None = None,
+    reverse: bool = False,
+    batch_sizes: list[int] | None = None,
 ) -> Any:
     """One layer, checked and run; None where anything is out of the ordinary.
 
     Args:
-        x: (T, B, I), or one step (B, I) with step=True.
+        x: (T, B, I), or one step (B, I) with step=True, or rows (N, I) with batch_sizes.
         hx: None, h_0, or for an LSTM the pair h_0, c_0; states of (1, B, H), or (B, H) for a step.
         weights: weight_ih, weight_hh, bias_ih, bias_hh.
         units: H.
         halves: where a layer without gradients finds its weights rounded to bf16; None: they are used as they are.
+        reverse: from the last step to the first.
+        batch_sizes: rows of each step, N in all, as `_checks.check_packed` wants them.
 
-    Returns: y (T, B, H) and h_n, or y and (h_n, c_n) for an LSTM, like the states; of a step h_n, or h_n and c_n, as a
-    list or tuple.
+    Returns: y (T, B, H), or (N, H), and h_n, or y and (h_n, c_n) for an LSTM, like the states; of a step h_n, or h_n
+    and c_n, as a list or tuple.
     """
     if _compiling() or not isinstance(x, Tensor) or len(weights) != 4 or forward_ad._current_level >= 0:
         return None
@@ -53,8 +63,8 @@ def quick(
         if type(hx) not in (tuple, list) or len(hx) != 2:
             return None
         states = hx if hx[0] is not hx[1] else hx[:1]  # the guard wants each tensor once
-    key = cell, units, x.shape, step, len(states), _grad_enabled()
-    call = _calls.get(key)
+    key = cell, units, x.shape, step, len(states), _grad_enabled(), reverse
+    call = _calls.get(key) if batch_sizes is None else None
     if (
         call is None
         or call.kernels is not _native.kernels
@@ -62,11 +72,15 @@ def quick(
         or _tracing() is not None
         or not call.guard(x, *weights, *states)
     ):
-        if _any_autocast() or not (ops._nothing_between() and _ordinary(cell, x, states, weights, units, step)):
+        if _any_autocast() or not ops._nothing_between():
             return None
-        if len(_calls) >= _KEPT:
-            _calls.clear()
-        call = _calls[key] = _Call(cell, x, states, weights, units, step)
+        if not _ordinary(cell, x, states, weights, units, step, batch_sizes):
+            return None
+        call = _Call(cell, x, states, weights, units, step, reverse, batch_sizes)
+        if batch_sizes is None:
+            if len(_calls) >= _KEPT:
+                _calls.clear()
+            _calls[key] = call
     if hx is not None and call.lstm:
         states = hx
     results: Sequence[Tensor]
@@ -80,12 +94,21 @@ def quick(
     return results[0], tuple(results[1:]) if call.lstm else results[1]
 
 
-def _ordinary(cell: str, x: Tensor, states: Sequence[Any], weights: Sequence[Any], units: int, step: bool) -> bool:
+def _ordinary(
+    cell: str,
+    x: Tensor,
+    states: Sequence[Any],
+    weights: Sequence[Any],
+    units: int,
+    step: bool,
+    batch_sizes: list[int] | None,
+) -> bool:
     """Whether all these are tensors that fit one another, and memory holds their values."""
-    if x.dim() != (2 if step else 3) or not x.numel() or torch._C._are_functorch_transforms_active():
+    flat = step or batch_sizes is not None
+    if x.dim() != (2 if flat else 3) or not x.numel() or torch._C._are_functorch_transforms_active():
         return False
     rows, inputs = GATES[cell] * units, x.shape[-1]
-    state = (x.shape[0], units) if step else (1, x.shape[1], units)
+    state = (x.shape[0], units) if step else (1, batch_sizes[0] if batch_sizes else x.shape[1], units)
     shapes = (x.shape, (rows, inputs), (rows, units), (rows,), (rows,), state, state)
     return (
         units > 0
@@ -98,19 +121,31 @@ def _ordinary(cell: str, x: Tensor, states: Sequence[Any], weights: Sequence[Any
 
 
 class _Call:
-    """One layer on tensors of settled shapes, as `quick` describes them."""
+    """One layer on tensors of settled shapes, as `quick` describes them; for one call on a ragged batch alone."""
 
     def __init__(
-        self, cell: str, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], units: int, step: bool
+        self,
+        cell: str,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        units: int,
+        step: bool,
+        reverse: bool,
+        batch_sizes: list[int] | None,
     ) -> None:
         tensors = (x, *weights, *states)
-        steps, batch, inputs = (1, *x.shape) if step else x.shape
-        self.guard = _guards.guard(tensors)
+        if batch_sizes is not None:
+            steps, batch, inputs = len(batch_sizes), batch_sizes[0], x.shape[1]
+        else:
+            steps, batch, inputs = (1, *x.shape) if step else x.shape
+        self.guard = _guards.guard(tensors) if batch_sizes is None else _guards.never
+        self.reverse, self.batch_sizes = reverse, batch_sizes
         self.recording = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
         self.kernels = _native.kernels  # another ISA has another layout of the reserve
         self.cell, self.lstm, self.step, self.batch = cell, cell == "lstm", step, batch
         fixed = self.kernels.fixed(
-            *(_native.CELLS[cell], self.lstm, step, steps, batch, inputs, units),
+            *(_native.CELLS[cell], self.lstm, step, batch_sizes or [], reverse, steps, batch, inputs, units),
             *(GATES[cell] * units, _native.DTYPES[x.dtype]),
         )
         self.forward = functools.partial(self.kernels.forward_fixed, fixed)
@@ -143,7 +178,8 @@ class _Call:
             if ops.batched(*above) or not (ops._direct(*tensors) and all(t.is_contiguous() for t in tensors)):
                 return None
             _guards.check_saved(self.saved, saved)
-            self.ways_back[there] = _guards.guard(tensors)
+            if self.batch_sizes is None:
+                self.ways_back[there] = _guards.guard(tensors)
         results: Sequence[Any] = self.backward(
             *(ops._new, _threads(), needed, *above, x, hx, cx, *weights[:4], y),
             reserve if self.reserve[0] else None,
@@ -183,8 +219,9 @@ class _OneLayer(Function):
             autograd.check_saved(call.saved, saved)
             x, *weights, y, reserve = saved
             like = (x, *(*weights[4:], None, None)[:2], *weights[:4], None)
+            sizes = None if call.batch_sizes is None else torch.tensor(call.batch_sizes)
             gradients = autograd.layer_gradients(
-                call.cell, *above, *like, y, reserve, None, call.batch, False, [*needed, False]
+                call.cell, *above, *like, y, reserve, sizes, call.batch, call.reverse, [*needed, False]
             )
         dx, dhx, dcx, dw_ih, dw_hh, db_ih, db_hh = gradients[:7]
         return (None, dx, dw_ih, dw_hh, db_ih, db_hh, *(dhx, dcx)[: len(saved) - 7])

@@ -92,43 +92,55 @@ def _layers(
     batch_sizes: Tensor | None,
     layer: Layer,
 ) -> tuple[Tensor, list[Tensor]]:
-    """The layers one after another, on checked arguments: the last one's y, and the stacked final states."""
+    """The layers one after another, on checked arguments: the last one's y, and the final states."""
     directions = stack.directions
     blocks = stack.num_layers * directions
-    # A lone state is squeezed and not unbound: the backward of one is a view, of the other a copy.
-    initial = [[state.squeeze(0)] if blocks == 1 else state.unbind(0) for state in states]
-    h_0 = initial[0] if initial else (None,) * blocks
-    c_0 = initial[1] if len(initial) == 2 else (None,) * blocks
-    finals: tuple[list[Tensor], list[Tensor]] = [], []
-    held = iter(weights)
+    initial = [[state] if blocks == 1 else state.split(1) for state in states]
+    finals: list[list[Tensor]] = []
+    a_layer = len(weights) // blocks  # weights of one
+    sizes = None if batch_sizes is None else batch_sizes.tolist()
+    short = layer is recurrent_layer and stack.bias and not stack.proj_size
     for index in range(stack.num_layers):
         outputs = []
         for direction in range(directions):
             block = index * directions + direction
-            w_ih, w_hh = next(held), next(held)
-            b_ih, b_hh = (next(held), next(held)) if stack.bias else (None, None)
-            w_hr = next(held) if stack.proj_size else None
-            y, h_n, c_n = layer(
-                stack.cell,
-                x,
-                h_0[block],
-                c_0[block],
-                w_ih,
-                w_hh,
-                b_ih,
-                b_hh,
-                w_hr,
-                batch_sizes,
-                direction == 1,
-            )
+            own = weights[block * a_layer : (block + 1) * a_layer]
+            hx = tuple(state[block] for state in initial)
+            results = _short_layer(stack, x, hx, own, sizes, direction == 1) if short else None
+            y, *ends = results or _long_layer(stack, x, hx, own, batch_sizes, direction == 1, layer)
             outputs.append(y)
-            finals[0].append(h_n)
-            if c_n is not None:
-                finals[1].append(c_n)
+            finals.append(ends)
         x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
         if stack.training and stack.dropout and index + 1 < stack.num_layers:
             x = drop(x, stack.dropout, True)
-    return x, [one[0].unsqueeze(0) if blocks == 1 else torch.stack(one) for one in finals if one]
+    return x, finals[0] if blocks == 1 else [torch.cat(ends) for ends in zip(*finals, strict=True)]
+
+
+def _short_layer(
+    stack: Stack, x: Tensor, hx: Sequence[Tensor], weights: Sequence[Tensor], sizes: list[int] | None, reverse: bool
+) -> Sequence[Tensor] | None:
+    """y, h_n and, of an LSTM, c_n by the short way, if it takes them; states (1, B, H)."""
+    pair = stack.cell == "lstm"
+    given = None if not hx else hx if pair else hx[0]
+    results = quick(stack.cell, x, given, weights, stack.hidden_size, reverse=reverse, batch_sizes=sizes)
+    return results if results is None else (results[0], *results[1]) if pair else results
+
+
+def _long_layer(
+    stack: Stack,
+    x: Tensor,
+    hx: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    batch_sizes: Tensor | None,
+    reverse: bool,
+    layer: Layer,
+) -> Sequence[Tensor]:
+    """The same by `layer`."""
+    h_0, c_0, *_ = (*(state.squeeze(0) for state in hx), None, None)
+    rest = iter(weights[2:])
+    b_ih, b_hh = (next(rest), next(rest)) if stack.bias else (None, None)
+    results = layer(stack.cell, x, h_0, c_0, *weights[:2], b_ih, b_hh, next(rest, None), batch_sizes, reverse)
+    return (results[0], *(state.unsqueeze(0) for state in results[1:] if state is not None))
 
 
 def run_step(cell: str, x: Any, hx: Any, weights: Sequence[Any]) -> list[Tensor]:

@@ -11,7 +11,8 @@ from fastrnn.autograd import recurrent_layer
 CELLS = ("rnn_tanh", "gru", "lstm")
 LAYERS = {"rnn_tanh": fastrnn.RNN, "gru": fastrnn.GRU, "lstm": fastrnn.LSTM}
 STEPS = {"rnn_tanh": fastrnn.RNNCell, "gru": fastrnn.GRUCell, "lstm": fastrnn.LSTMCell}
-FORMS = ("layer", "step")
+FORMS = ("layer", "reverse", "ragged", "ragged reverse", "step")
+SIZES = [2, 2, 1]  # rows of the steps of a ragged batch
 pytestmark = pytest.mark.cpu
 
 
@@ -42,7 +43,8 @@ def arguments(cell, form, given=True, seed=0, dtype=torch.float32, B=2, T=3, I=4
     """x, weights (4) and states of one call."""
     g = torch.Generator().manual_seed(seed)
     rows = fastrnn._checks.GATES[cell] * H
-    shapes = [(B, I) if form == "step" else (T, B, I), (rows, I), (rows, H), (rows,), (rows,)]
+    x = (B, I) if form == "step" else (sum(SIZES), I) if "ragged" in form else (T, B, I)
+    shapes = [x, (rows, I), (rows, H), (rows,), (rows,)]
     shapes += ([(B, H) if form == "step" else (1, B, H)] * (2 if cell == "lstm" else 1)) if given else []
     return [torch.randn(shape, generator=g, dtype=dtype) for shape in shapes]
 
@@ -53,7 +55,9 @@ def hx_of(cell, states):
 
 def short(cell, form, x, *rest):
     weights, states = rest[:4], rest[4:]
-    results = _quick.quick(cell, x, hx_of(cell, states), weights, weights[1].shape[1], form == "step")
+    sizes = SIZES if "ragged" in form else None
+    units = weights[1].shape[1]
+    results = _quick.quick(cell, x, hx_of(cell, states), weights, units, form == "step", None, "reverse" in form, sizes)
     assert results is not None
     if form == "step":
         return tuple(results)
@@ -64,7 +68,9 @@ def short(cell, form, x, *rest):
 def long(cell, form, x, *rest):
     weights, states = rest[:4], [s if form == "step" else s.squeeze(0) for s in rest[4:]]
     hx, cx = (*states, None, None)[:2]
-    y, h_n, c_n = recurrent_layer(cell, x.unsqueeze(0) if form == "step" else x, hx, cx, *weights)
+    sizes = torch.tensor(SIZES) if "ragged" in form else None
+    x = x.unsqueeze(0) if form == "step" else x
+    y, h_n, c_n = recurrent_layer(cell, x, hx, cx, *weights, None, sizes, "reverse" in form)
     finals = [s if form == "step" else s.unsqueeze(0) for s in (h_n, c_n) if s is not None]
     return tuple(finals if form == "step" else [y, *finals])
 
@@ -108,7 +114,7 @@ def test_only_what_requires_a_gradient_gets_one(cell):
         assert not any(o.requires_grad for o in short(cell, "step", *args))
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ["layer", "step"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_loop_is_looked_through_once(cell, form, taken):
     module = (STEPS if form == "step" else LAYERS)[cell](4, 5)
@@ -121,6 +127,30 @@ def test_a_loop_is_looked_through_once(cell, form, taken):
                 out = module(x, hx)
     # without states, with new ones, and (in the loop with gradients) with these
     assert taken == {"runs": 10, "looks": 4}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_layer_and_direction_goes_the_short_way(cell, taken):
+    module, x = LAYERS[cell](4, 5, num_layers=2, bidirectional=True), torch.randn(3, 2, 4)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(x, torch.tensor([2, 3]), enforce_sorted=False)
+    h = torch.randn(4, 2, 5)
+    for hx in (None, (h, h.clone()) if cell == "lstm" else h):
+        module(x, hx)
+        module(packed, hx)
+    assert taken["runs"] == 16
+
+
+def test_batch_sizes_may_change_after_forward():
+    """The kernels read no more rows than there were."""
+    module, x = fastrnn.GRU(4, 5), torch.randn(5, 4, requires_grad=True)
+    gradients = []
+    for changes in (False, True):
+        sizes = torch.tensor(SIZES)
+        y = module(torch.nn.utils.rnn.PackedSequence(x, sizes))[0].data
+        if changes:
+            sizes.fill_(1000)
+        gradients.append(torch.autograd.grad(y.sum(), x)[0])
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)
 
 
 def test_one_tensor_as_both_states():
@@ -222,13 +252,14 @@ HOOKS = {
 
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize("after_another", [False, True], ids=["first", "after another"])
+@pytest.mark.parametrize("form", ["layer", "ragged"])
 @pytest.mark.parametrize("way", [short, long])
-def test_what_hooks_make_of_saved_tensors_is_looked_at(way, after_another, hook):
-    args = [t.requires_grad_() for t in arguments("gru", "layer")]
+def test_what_hooks_make_of_saved_tensors_is_looked_at(way, form, after_another, hook):
+    args = [t.requires_grad_() for t in arguments("gru", form)]
 
     def grad(pack):
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-            y = way("gru", "layer", *args)[0]
+            y = way("gru", form, *args)[0]
         return torch.autograd.grad(y, args, torch.ones_like(y))
 
     expected = grad(torch.clone) if after_another else None

@@ -1,11 +1,15 @@
-// Calls whose sizes are settled beforehand: one dense layer from first to last step, so that a step of decoding pays for its
-// tensors' addresses and results alone. Tensors are handled as Python objects, by `data_ptr` and the `new` that is given, in
+// Calls whose sizes are settled beforehand: one layer in one direction, so that a step of decoding pays for its tensors' addresses
+// and results alone. Tensors are handled as Python objects, by `data_ptr` and the `new` that is given, in
 // C because a dozen operations in Python take as long as a small step.
 #pragma once
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <initializer_list>
 #include <new>
+#include <numeric>
+#include <utility>
+#include <vector>
 
 #include "../problem.h"
 
@@ -22,8 +26,9 @@ namespace py = pybind11;
 struct Fixed {
   int cell;
   bool cell_state, step;  // whether there is a state c; whether x is one step (B, I) and there is no y beside h_n
+  std::vector<int64_t> batch_sizes;  // of a ragged batch, whose x and y are (N, features) in place of (T, B, features)
   Layer layer;
-  py::object one, T, B, I, H, rows;  // sizes of results, as `new` takes them; rows: G*H
+  py::object one, T, B, N, I, H, rows;  // sizes of results, as `new` takes them; rows: G*H
 };
 
 struct NoMemory {};  // a tensor has none: its storage was freed
@@ -48,6 +53,13 @@ py::object made(PyObject* make, PyObject* x, std::initializer_list<const py::obj
   auto tensor = py::reinterpret_steal<py::object>(PyObject_Vectorcall(make, arguments, n, nullptr));
   if (!tensor) throw py::error_already_set();
   return tensor;
+}
+
+// The same for the rows of all steps.
+py::object sequence(const Fixed& f, PyObject* make, PyObject* x, const py::object& features) {
+  return f.layer.batch_sizes ? made(make, x, {&f.N, &features})
+         : f.step            ? made(make, x, {&f.B, &features})
+                             : made(make, x, {&f.T, &f.B, &features});
 }
 
 py::object state(const Fixed& f, PyObject* make, PyObject* x) {
@@ -88,7 +100,7 @@ int threads(PyObject* number) {
   return int(n);
 }
 
-Sequence dense(void* data, const Layer& l, int64_t width) { return {data, l.B * width, width}; }
+Sequence rows_of(void* data, const Layer& l, int64_t width) { return {data, l.B * width, width}; }
 
 // (fixed, new, threads, half, reserve, x, w_ih, w_hh, b_ih, b_hh[, hx[, cx]]) -> [y (not of a step), h_n, c_n (of a cell that
 // has one)]; half and reserve may be None. None instead: a tensor has no memory.
@@ -98,13 +110,13 @@ PyObject* forward_fixed(PyObject*, PyObject* const* given, Py_ssize_t count) {
     ForwardArgs args{f.layer, {}, {}, nullptr, nullptr, {}, nullptr, nullptr, nullptr};
     args.layer.threads = threads(g[1]);
     args.reserve = values(g[3]);
-    args.x = dense(values(x), f.layer, f.layer.I);
+    args.x = rows_of(values(x), f.layer, f.layer.I);
     args.w = {values(g[5]), values(g[6]), values(g[7]), values(g[8]), nullptr, values(g[2])};
     if (count > 10) args.hx = values(g[9]);
     if (count > 11) args.cx = values(g[10]);
     const py::object h_n = state(f, make, x), c_n = f.cell_state ? state(f, make, x) : py::object();
-    const py::object y = f.step ? h_n : made(make, x, {&f.T, &f.B, &f.H});
-    args.y = dense(values(y.ptr()), f.layer, f.layer.H);
+    const py::object y = f.step ? h_n : sequence(f, make, x, f.H);
+    args.y = rows_of(values(y.ptr()), f.layer, f.layer.H);
     args.h_n = f.step ? args.y.data : values(h_n.ptr());
     if (f.cell_state) args.c_n = values(c_n.ptr());
     unlocked(f.layer, [&] { run_forward(f.cell, args); });
@@ -127,7 +139,7 @@ PyObject* backward_fixed(PyObject*, PyObject* const* given, Py_ssize_t count) {
     if (!PyTuple_Check(needed) || PyTuple_GET_SIZE(needed) != kGradients) throw py::value_error("needed: seven bools");
     const auto gradient = [&](int i) {
       if (PyTuple_GET_ITEM(needed, i) != Py_True) return py::object(py::none());
-      if (i == 0) return f.step ? made(make, x, {&f.B, &f.I}) : made(make, x, {&f.T, &f.B, &f.I});
+      if (i == 0) return sequence(f, make, x, f.I);
       if (i < 3) return g[6 + i] == Py_None ? py::object(py::none()) : state(f, make, x);
       return i == 3   ? made(make, x, {&f.rows, &f.I})
              : i == 4 ? made(make, x, {&f.rows, &f.H})
@@ -136,14 +148,14 @@ PyObject* backward_fixed(PyObject*, PyObject* const* given, Py_ssize_t count) {
     BackwardArgs args{};
     args.layer = f.layer;
     args.layer.threads = threads(g[1]);
-    args.dy = dense(values(g[3]), f.layer, f.layer.H);
+    args.dy = rows_of(values(g[3]), f.layer, f.layer.H);
     args.dh_n = values(g[4]);
     args.dc_n = values(g[5]);
-    args.x = dense(values(x), f.layer, f.layer.I);
+    args.x = rows_of(values(x), f.layer, f.layer.I);
     args.hx = values(g[7]);
     args.cx = values(g[8]);
     args.w = {values(g[9]), values(g[10]), values(g[11]), values(g[12]), nullptr};
-    args.y = dense(values(g[13]), f.layer, f.layer.H);
+    args.y = rows_of(values(g[13]), f.layer, f.layer.H);
     args.reserve = values(g[14]);
     void** const out[kGradients] = {&args.dx, &args.dhx, &args.dcx, &args.dw_ih, &args.dw_hh, &args.db_ih, &args.db_hh};
     py::list results{size_t(kGradients)};
@@ -158,11 +170,15 @@ PyObject* backward_fixed(PyObject*, PyObject* const* given, Py_ssize_t count) {
 }
 
 // What these two take first.
-py::capsule fixed(int cell, bool cell_state, bool step, int64_t T, int64_t B, int64_t I, int64_t H, int64_t rows,
-                  int dtype) {
-  const Layer layer{T, B, I, H, 0, nullptr, false, DType(dtype), 1};
-  auto* call = new Fixed{cell,        cell_state,  step,        layer,       py::int_(1),
-                         py::int_(T), py::int_(B), py::int_(I), py::int_(H), py::int_(rows)};
+// batch_sizes: none for a dense batch; they are copied.
+py::capsule fixed(int cell, bool cell_state, bool step, std::vector<int64_t> batch_sizes, bool reverse, int64_t T,
+                  int64_t B, int64_t I, int64_t H, int64_t rows, int dtype) {
+  const int64_t N = std::accumulate(batch_sizes.begin(), batch_sizes.end(), int64_t(0));
+  auto* call = new Fixed{cell,        cell_state,  step,        std::move(batch_sizes),
+                         {},          py::int_(1), py::int_(T), py::int_(B),
+                         py::int_(N), py::int_(I), py::int_(H), py::int_(rows)};
+  const int64_t* sizes = call->batch_sizes.empty() ? nullptr : call->batch_sizes.data();
+  call->layer = Layer{T, B, I, H, 0, sizes, reverse, DType(dtype), 1};
   return py::capsule(call, "fastrnn.Fixed", [](void* p) { delete static_cast<Fixed*>(p); });
 }
 
