@@ -1,5 +1,6 @@
 // The limits of the machine, for benchmarks/machine.py: multiply-adds and reads of memory at full speed.
 //   probe THREADS L1_BYTES L2_BYTES L3_BYTES       prints one JSON object of GF/s and GB/s, all threads together
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -142,9 +143,10 @@ int main(int argc, char** argv) {
 #ifdef __AVX512BF16__
   std::printf(", \"bf16 dot GF/s\": %.1f", rate(threads, bf16_block));
 #endif
-  // Half of a level, but well above the level below; the third is shared by all threads.
+  // Half of a level, but well above the level below; the third is shared by all threads, and of a server's hundreds of MiB no
+  // layer's weights take more than some.
   std::printf(", \"read GB/s\": {\"L1\": %.1f", read_rate(threads, size_t(l1 / 2), 0.03));
   std::printf(", \"L2\": %.1f", read_rate(threads, size_t(l2 * 0.5), 0.03));
-  std::printf(", \"L3\": %.1f", read_rate(threads, size_t(l3 / 2 / threads), 0.06));
-  std::printf(", \"DRAM\": %.1f}}\n", read_rate(threads, size_t(l3 * 4 / threads), 0.1));
+  std::printf(", \"L3\": %.1f", read_rate(threads, size_t(std::min(l3 / 2 / threads, 16.0 * (1 << 20))), 0.06));
+  std::printf(", \"DRAM\": %.1f}}\n", read_rate(threads, size_t(std::min(l3 * 4, 1024.0 * (1 << 20)) / threads), 0.1));
 }
