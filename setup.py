@@ -12,18 +12,21 @@ Environment variables:
   MAX_JOBS           compiler processes at once (default: the number of cores)
 """
 
+import contextlib
 import hashlib
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import pybind11
-from pybind11.setup_helpers import has_flag
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
@@ -37,18 +40,35 @@ if sysconfig.get_platform().endswith(("x86_64", "amd64")):
     ISAS["avx2"] = ["-mavx2", "-mfma"]
     ISAS["avx512"] = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]
 
-# ISA -> units for bf16 data, by products that only some of its processors have: source -> namespace and flags. A unit
-# whose flags the compiler does not know is left out.
+
+class Bf16Unit(NamedTuple):
+    """layer_bf16.cpp, compiled for products of bf16 that only some processors have."""
+
+    namespace: str
+    flags: list[str]
+    defines: list[str]
+    tells: str  # macro by which module.cpp and layer.h learn the namespace
+    instruction: str  # what compiler and assembler must know
+
+
+# ISA -> source -> unit
 BF16_UNITS = {
     "avx512": {
-        "layer_bf16.cpp": ("avx512bf16", ["-mavx512bf16"]),
-        "layer_amx.cpp": ("avx512amx", ["-mavx512bf16", "-mamx-tile", "-mamx-bf16"]),
+        "layer_bf16.cpp": Bf16Unit(
+            "avx512bf16",
+            ["-mavx512bf16"],
+            ["-DFASTRNN_PAIRS"],
+            "FASTRNN_WITH_DOTS",
+            "vdpbf16ps %zmm0, %zmm0, %zmm0",
+        ),
+        "layer_amx.cpp": Bf16Unit(
+            "avx512amx",
+            ["-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
+            ["-DFASTRNN_PAIRS", "-DFASTRNN_AMX"],
+            "FASTRNN_WITH_AMX",
+            "tdpbf16ps %tmm0, %tmm1, %tmm2",
+        ),
     }
-}
-# unit -> macro that tells module.cpp its namespace, and the one that it is compiled with
-UNIT_MACROS = {
-    "layer_bf16.cpp": ("FASTRNN_WITH_DOTS", "FASTRNN_PAIRS"),
-    "layer_amx.cpp": ("FASTRNN_WITH_AMX", "FASTRNN_AMX"),
 }
 
 COMMON = [
@@ -87,7 +107,9 @@ def extension(module: str, sources: list[str], flags: list[str]) -> Extension:
         f"fastrnn.{module}",
         sources=[f"csrc/cpu/{s}" for s in sources],
         depends=sorted(
-            str(p.relative_to(ROOT)) for pattern in ("*.h", "*.inl") for p in (ROOT / "csrc").rglob(pattern)
+            str(p.relative_to(ROOT))
+            for pattern in ("*.h", "*.inl", "layer_bf16.cpp")
+            for p in (ROOT / "csrc").rglob(pattern)
         ),
         include_dirs=[pybind11.get_include()],
         extra_compile_args=COMMON + OPTIMISE + flags,
@@ -217,21 +239,26 @@ class BuildKernels(build_ext):
 
     def add_bf16_units(self, ext: Extension) -> None:
         ext.source_flags = {}
-        for source, (namespace, flags) in getattr(ext, "bf16_units", {}).items():
-            if not all(has_flag(self.compiler, flag) for flag in flags):
-                print(f"warning: {source} is left out: the compiler does not know {' '.join(flags)}", file=sys.stderr)
+        for source, unit in getattr(ext, "bf16_units", {}).items():
+            if not self.compiles(unit.instruction, unit.flags):
+                needed = " ".join(unit.flags)
+                print(f"warning: {source} is left out: no compiler or assembler for {needed}", file=sys.stderr)
                 continue
-            outside, inside = UNIT_MACROS[source]
             path = f"csrc/cpu/{source}"
             ext.sources.append(path)
-            ext.extra_compile_args.append(f"-D{outside}={namespace}")
-            ext.source_flags[path] = [
-                "-UFASTRNN_ISA",
-                f"-DFASTRNN_ISA={namespace}",
-                "-DFASTRNN_PAIRS",
-                f"-D{inside}",
-                *flags,
-            ]
+            ext.extra_compile_args.append(f"-D{unit.tells}={unit.namespace}")
+            ext.source_flags[path] = ["-UFASTRNN_ISA", f"-DFASTRNN_ISA={unit.namespace}", *unit.defines, *unit.flags]
+
+    def compiles(self, instruction: str, flags: list[str]) -> bool:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "one.cpp"
+            source.write_text(f'void one() {{ asm volatile("{instruction}"); }}\n')
+            try:
+                with contextlib.redirect_stderr(io.StringIO()):
+                    self.compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
+            except CompileError:
+                return False
+        return True
 
     def link(self, ext: Extension, objects: list[str]) -> None:
         self.compiler.link_shared_object(

@@ -63,7 +63,8 @@ def quick(
         if type(hx) not in (tuple, list) or len(hx) != 2:
             return None
         states = hx if hx[0] is not hx[1] else hx[:1]  # the guard wants each tensor once
-    key = cell, units, x.shape, step, len(states), _grad_enabled(), reverse
+    # with what else differs between layers of one shape, which would push each other out
+    key = cell, units, x.shape, x.dtype, x.requires_grad, step, len(states), _grad_enabled(), reverse
     call = _calls.get(key) if batch_sizes is None else None
     if (
         call is None
@@ -219,7 +220,9 @@ class _OneLayer(Function):
             autograd.check_saved(call.saved, saved)
             x, *weights, y, reserve = saved
             like = (x, *(*weights[4:], None, None)[:2], *weights[:4], None)
-            sizes = None if call.batch_sizes is None else torch.tensor(call.batch_sizes)
+            sizes = (
+                None if call.batch_sizes is None else torch.tensor(call.batch_sizes, dtype=torch.int64, device="cpu")
+            )
             gradients = autograd.layer_gradients(
                 call.cell, *above, *like, y, reserve, sizes, call.batch, call.reverse, [*needed, False]
             )

@@ -39,24 +39,30 @@ def test_unknown_isa_is_an_import_error():
 
 
 BF16_AGAINST_FP64 = """
+from itertools import product
 import torch, fastrnn
+from torch.nn.utils.rnn import pack_padded_sequence
 from fastrnn import _native
 torch.manual_seed(0)
 worst = 0
-# rows and sizes that fill whole tiles, that do not, and that leave one row
-for steps, batch, inputs, units in ((3, 16, 64, 64), (4, 21, 50, 37), (5, 1, 33, 96), (3, 70, 96, 20)):
-    for cell in ("LSTM", "GRU", "RNN"):
-        ours = getattr(fastrnn, cell)(inputs, units).bfloat16()
-        true = getattr(torch.nn, cell)(inputs, units).double()
-        true.load_state_dict({k: v.double() for k, v in ours.state_dict().items()})
-        x = torch.randn(steps, batch, inputs).bfloat16().requires_grad_()
-        x64 = x.detach().double().requires_grad_()
-        y, y64 = ours(x)[0], true(x64)[0]
-        dy = torch.randn_like(y)
-        y.backward(dy), y64.backward(dy.double())
-        grads = [(a.grad, b.grad) for a, b in zip(ours.parameters(), true.parameters())]
-        pairs = [(y, y64), (x.grad, x64.grad), *grads]
-        worst = max(worst, *(float((a.double() - b).abs().max() / b.abs().max()) for a, b in pairs))
+# rows and sizes that fill whole tiles, that do not, that leave one row, and that two threads share unevenly
+shapes = (3, 16, 64, 64), (4, 21, 50, 37), (5, 1, 33, 96), (3, 70, 96, 20), (6, 35, 40, 64)
+cells = ("LSTM", {}), ("GRU", {}), ("RNN", {}), ("LSTM", {"proj_size": 19}), ("GRU", {"bidirectional": True})
+for (steps, batch, inputs, units), (cell, options), ragged in product(shapes, cells, (False, True)):
+    torch.set_num_threads(1 + (units == 64))
+    ours = getattr(fastrnn, cell)(inputs, units, **options).bfloat16()
+    true = getattr(torch.nn, cell)(inputs, units, **options).double()
+    true.load_state_dict({k: v.double() for k, v in ours.state_dict().items()})
+    x = torch.randn(steps, batch, inputs).bfloat16().requires_grad_()
+    x64 = x.detach().double().requires_grad_()
+    lengths = torch.linspace(steps, 1, batch).long()
+    run = lambda m, x: m(pack_padded_sequence(x, lengths))[0].data if ragged else m(x)[0]
+    y, y64 = run(ours, x), run(true, x64)
+    dy = torch.randn_like(y)
+    y.backward(dy), y64.backward(dy.double())
+    grads = [(a.grad, b.grad) for a, b in zip(ours.parameters(), true.parameters())]
+    pairs = [(y, y64), (x.grad, x64.grad), *grads]
+    worst = max(worst, *(float((a.double() - b).abs().max() / b.abs().max()) for a, b in pairs))
 print(_native.bf16_in_use(), worst)
 """
 

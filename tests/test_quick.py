@@ -140,6 +140,26 @@ def test_every_layer_and_direction_goes_the_short_way(cell, taken):
     assert taken["runs"] == 16
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_layers_of_one_shape_do_not_push_each_other_out(cell, taken):
+    modules = [LAYERS[cell](6, 6, num_layers=2).to(dtype) for dtype in (torch.float32, torch.bfloat16)]
+    for _ in range(3):
+        for module in modules:
+            module(torch.ones(3, 2, 6, dtype=module.weight_ih_l0.dtype))
+    assert taken == {"runs": 12, "looks": 4}
+
+
+def test_a_ragged_backward_may_stand_under_another_default_device():
+    module, gradients = fastrnn.GRU(4, 5), []
+    for device in ("cpu", "meta"):
+        x = torch.ones(5, 4, requires_grad=True)
+        y = module(torch.nn.utils.rnn.PackedSequence(x, torch.tensor(SIZES)))[0].data
+        above = torch.ones(1).expand(y.shape)  # sends it the long way
+        with torch.device(device):
+            gradients.append(torch.autograd.grad(y, x, above)[0])
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)
+
+
 def test_batch_sizes_may_change_after_forward():
     """The kernels read no more rows than there were."""
     module, x = fastrnn.GRU(4, 5), torch.randn(5, 4, requires_grad=True)

@@ -143,8 +143,8 @@ int main(int argc, char** argv) {
 #ifdef __AVX512BF16__
   std::printf(", \"bf16 dot GF/s\": %.1f", rate(threads, bf16_block));
 #endif
-  // Half of a level, but well above the level below; the third is shared by all threads, and of a server's hundreds of MiB no
-  // layer's weights take more than some.
+  // Half of a level, but well above the level below; the third is shared by all threads, and of a server's hundreds of
+  // MiB no layer's weights take more than some.
   std::printf(", \"read GB/s\": {\"L1\": %.1f", read_rate(threads, size_t(l1 / 2), 0.03));
   std::printf(", \"L2\": %.1f", read_rate(threads, size_t(l2 * 0.5), 0.03));
   std::printf(", \"L3\": %.1f", read_rate(threads, size_t(std::min(l3 / 2 / threads, 16.0 * (1 << 20))), 0.06));

@@ -1,6 +1,7 @@
-// Products of bf16 pairs by matrix tiles (Intel AMX-BF16), in a unit compiled with FASTRNN_AMX: sixteen times the multiply-adds
-// of a vector. One instruction adds a (rows, 16 words) * b (16 words, 16 columns) to sums (rows, 16 columns), rows <= 16. A panel
-// of words (pack.h) is b as it lies; all sizes along the sum are made multiples of 16 words by zeros (panel_words() in simd.h).
+// Products of bf16 pairs by matrix tiles (Intel AMX-BF16), in a unit compiled with FASTRNN_AMX, in place of tile.h's
+// register tile: sixteen times the multiply-adds of fp32 vectors. One instruction adds a (rows, 16 words) * b (16
+// words, 16 columns) to sums (rows, 16 columns), rows <= 16. A panel of words (pack.h) is b as it lies; all sizes along
+// the sum are made multiples of 16 words by zeros (panel_words() in simd.h).
 #pragma once
 #include <algorithm>
 
@@ -12,10 +13,10 @@ inline namespace FASTRNN_ISA {
 #if defined(FASTRNN_AMX)
 constexpr int64_t kMatrixRows = 16;  // most rows of one tile
 
-// The tiles of this thread while a pass runs on it. Their shape is kept from product to product.
-#if defined(__AMX_BF16__)
-inline thread_local int64_t matrix_rows = 0;
+inline thread_local int64_t matrix_rows = 0;  // for which this thread's tiles are shaped, kept from product to product
 
+#if defined(__AMX_BF16__)
+// This thread's tiles, while a pass runs on it.
 struct MatrixTiles {
   MatrixTiles() { matrix_rows = 0; }  // whatever ran before may have shaped them in its own way
   ~MatrixTiles() { asm volatile("tilerelease" ::: "memory"); }
@@ -44,8 +45,9 @@ inline void shape_tiles(int64_t rows) {
 #define FASTRNN_TILE_ZERO(tile) asm volatile("tilezero %%tmm" #tile::: "memory")
 #define FASTRNN_TILE_ADD(sums, a, b) asm volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #sums::: "memory")
 
-// R tiles of rows, of which the second begins `second` rows after the first, by C vectors of columns: 2 x 2, 2 x 1 or 1 x C.
-// init's rows are init_stride apart (0: one row for all) and out's out_stride; init may be null: zeros, or out itself.
+// R tiles of rows, of which the second begins `second` rows after the first, by C vectors of columns: 2 x 2, 2 x 1 or 1
+// x C. init's rows are init_stride apart (0: one row for all) and out's out_stride; init may be null: zeros, or out
+// itself.
 template <int R, int C>
 FASTRNN_NOINLINE void matrix_block(int64_t second, int64_t K, const float* a, int64_t row_stride, const float* panel,
                                    int64_t width, const float* init, int64_t init_stride, float* out,
@@ -105,7 +107,6 @@ FASTRNN_NOINLINE void matrix_block(int64_t second, int64_t K, const float* a, in
 struct MatrixTiles {
   ~MatrixTiles() {}
 };
-inline int64_t matrix_rows = 0;
 inline void shape_tiles(int64_t rows) { matrix_rows = rows; }
 template <int R, int C>
 void matrix_block(int64_t second, int64_t K, const float* a, int64_t row_stride, const float* panel, int64_t width,
@@ -128,8 +129,8 @@ inline bool tiles_evenly(int64_t rows) {
   return tiles == 0 || rows % tiles == 0;
 }
 
-// out (rows, NV vectors) = init + a (rows, K words) * panel (K, NV vectors). Where tiles overlap, some rows are computed twice,
-// and init must not be out.
+// out (rows, NV vectors) = init + a (rows, K words) * panel (K, NV vectors). Where tiles overlap, some rows are
+// computed twice, and init must not be out.
 template <int NV>
 inline void matrix_product(int64_t rows, int64_t K, const float* a, int64_t row_stride, const float* panel,
                            const float* init, int64_t init_stride, float* out, int64_t out_stride) {

@@ -1,8 +1,8 @@
 // Backpropagation through time for one layer and direction.
 //
-// Steps run against the forward order, again in chunks. A step's dh = dg_{next} W_hh + dy + what the next step passed on
-// directly; the cell turns it into gate gradients dg. After a chunk its dx, dW and db are large products over all of its
-// rows (weight_grads.h), while its dg is still in cache.
+// Steps run against the forward order, again in chunks. A step's dh = dg_{next} W_hh + dy + what the next step passed
+// on directly; the cell turns it into gate gradients dg. After a chunk its dx, dW and db are large products over all of
+// its rows (weight_grads.h), while its dg is still in cache.
 #pragma once
 #include "math.h"
 #include "weight_grads.h"
@@ -194,8 +194,8 @@ class BackwardPart {
   }
 
   // Rows that all have, or all have not, a step before. Writes dg, and what reaches h_{t-1} and c_{t-1} directly.
-  // product: dh's part through W_hh, or under a projection all of dh; rows at 2L, or null. Whole: a full vector in the type
-  // of the operands, the common case, without a question in the loop.
+  // product: dh's part through W_hh, or under a projection all of dh; rows at 2L, or null. Whole: a full vector in the
+  // type of the operands, the common case, without a question in the loop.
   template <bool Whole>
   void cells(int64_t t, const Chunk& c, int64_t unit, int64_t a, int64_t b, bool has_before, const T* product) const {
     const DType d = Whole ? kOperand<T> : l_.dtype;

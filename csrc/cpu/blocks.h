@@ -13,8 +13,8 @@ struct Blocks {
   static constexpr int64_t U = UV * L, W = NV * L;
   static int64_t count(int64_t H) { return (H + U - 1) / U; }
 
-  // One block: its units, the columns from one gate's to the next one's, and the vectors of a row of all gates. The last
-  // block's gates stand close together, so that two units of four gates fill half a vector and not four.
+  // One block: its units, the columns from one gate's to the next one's, and the vectors of a row of all gates. The
+  // last block's gates stand close together, so that two units of four gates fill half a vector and not four.
   struct Block {
     int64_t index, units, pitch;
     int vectors;

@@ -1,6 +1,6 @@
-// Calls whose sizes are settled beforehand: one layer in one direction, so that a step of decoding pays for its tensors' addresses
-// and results alone. Tensors are handled as Python objects, by `data_ptr` and the `new` that is given, in
-// C because a dozen operations in Python take as long as a small step.
+// Calls whose sizes are settled beforehand: one layer in one direction, so that a step of decoding pays for its
+// tensors' addresses and results alone. Tensors are handled as Python objects, by `data_ptr` and the `new` that is
+// given, in C because a dozen operations in Python take as long as a small step.
 #pragma once
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -66,7 +66,8 @@ py::object state(const Fixed& f, PyObject* make, PyObject* x) {
   return f.step ? made(make, x, {&f.B, &f.H}) : made(make, x, {&f.one, &f.B, &f.H});
 }
 
-// Runs `call` without the interpreter's lock, which other threads may then take; a call of some microseconds is not worth it.
+// Runs `call` without the interpreter's lock, which other threads may then take; a call of some microseconds is not
+// worth it.
 template <class F>
 void unlocked(const Layer& l, F&& call) {
   if (l.T * l.B * l.H * (l.I + l.H) < (1 << 18)) return call();
@@ -102,8 +103,8 @@ int threads(PyObject* number) {
 
 Sequence rows_of(void* data, const Layer& l, int64_t width) { return {data, l.B * width, width}; }
 
-// (fixed, new, threads, half, reserve, x, w_ih, w_hh, b_ih, b_hh[, hx[, cx]]) -> [y (not of a step), h_n, c_n (of a cell that
-// has one)]; half and reserve may be None. None instead: a tensor has no memory.
+// (fixed, new, threads, half, reserve, x, w_ih, w_hh, b_ih, b_hh[, hx[, cx]]) -> [y (not of a step), h_n, c_n (of a
+// cell that has one)]; half and reserve may be None. None instead: a tensor has no memory.
 PyObject* forward_fixed(PyObject*, PyObject* const* given, Py_ssize_t count) {
   return guarded(given, count, 10, 12, [&](const Fixed& f, PyObject* const* g) {
     PyObject *const make = g[0], *const x = g[4];
@@ -129,8 +130,9 @@ PyObject* forward_fixed(PyObject*, PyObject* const* given, Py_ssize_t count) {
   });
 }
 
-// (fixed, new, threads, needed, dy, dh_n, dc_n, x, hx, cx, w_ih, w_hh, b_ih, b_hh, y, reserve) -> the gradients of x, hx, cx,
-// w_ih, w_hh, b_ih and b_hh, None for those that the tuple `needed` of bools says no to. dy, dh_n, dc_n, hx and cx may be None.
+// (fixed, new, threads, needed, dy, dh_n, dc_n, x, hx, cx, w_ih, w_hh, b_ih, b_hh, y, reserve) -> the gradients of x,
+// hx, cx, w_ih, w_hh, b_ih and b_hh, None for those that the tuple `needed` of bools says no to. dy, dh_n, dc_n, hx and
+// cx may be None.
 // None instead of all: a tensor has no memory.
 PyObject* backward_fixed(PyObject*, PyObject* const* given, Py_ssize_t count) {
   return guarded(given, count, 16, 16, [&](const Fixed& f, PyObject* const* g) {
@@ -169,8 +171,7 @@ PyObject* backward_fixed(PyObject*, PyObject* const* given, Py_ssize_t count) {
   });
 }
 
-// What these two take first.
-// batch_sizes: none for a dense batch; they are copied.
+// What these two take first. batch_sizes: none for a dense batch; they are copied.
 py::capsule fixed(int cell, bool cell_state, bool step, std::vector<int64_t> batch_sizes, bool reverse, int64_t T,
                   int64_t B, int64_t I, int64_t H, int64_t rows, int dtype) {
   const int64_t N = std::accumulate(batch_sizes.begin(), batch_sizes.end(), int64_t(0));

@@ -63,9 +63,10 @@ class ForwardPart {
 
  private:
   static constexpr int64_t spread(int64_t columns) { return spread_stride<T>(words(columns)); }
-  // Whether rows of so many values cannot be read as words in place: they end within a word, or before a panel does.
-  static bool splits_words(int64_t columns, int64_t stride) {
-    return kPairs && (columns % 2 || stride % 2 || panel_words(columns) != words(columns));
+  // Whether rows of so many values cannot be read as words in place: they end within a word or, where a panel is read
+  // beside them, before that does.
+  bool splits_words(int64_t columns, int64_t stride) const {
+    return kPairs && (columns % 2 || stride % 2 || (weights_.packed() && panel_words(columns) != words(columns)));
   }
   static constexpr int64_t kPerWord = kPairs ? 2 : 1;
 
@@ -96,8 +97,8 @@ class ForwardPart {
   // initial (training) or running (inference) cell state of a unit block: [block][B][U]
   T* c_at(int64_t row, int64_t unit) const { return c_ + (unit / U * steps_.B() + row) * U + unit % U; }
 
-  // gx [block][row of the chunk][gate][unit] = W_ih x + b_ih: of all rows of the chunk at once where they lie at one distance,
-  // else step by step
+  // gx [block][row of the chunk][gate][unit] = W_ih x + b_ih: of all rows of the chunk at once where they lie at one
+  // distance, else step by step
   void project(const Member& m, const Chunk& c, int64_t u0, int64_t u1, T* scratch) const {
     const auto rows = [&](const T* x, int64_t stride, int64_t row, int64_t n) {
       for (int64_t u = u0; n && u < u1; ++u) {
@@ -169,8 +170,8 @@ class ForwardPart {
                      R_ - column);
   }
 
-  // The epilogue: the cell on rows [a, b) of one unit block; gh [row - a][gate][unit]. Whole: a full block whose h becomes y
-  // as it is, in the type of the operands, the common case, without a question in the loop.
+  // The epilogue: the cell on rows [a, b) of one unit block; gh [row - a][gate][unit]. Whole: a full block whose h
+  // becomes y as it is, in the type of the operands, the common case, without a question in the loop.
   template <bool Whole>
   void cells(int64_t t, const Chunk& c, const Block& u, int64_t a, int64_t b, const T* h_prev, int64_t h_stride,
              bool from_step, const T* gh_row) const {

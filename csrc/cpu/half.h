@@ -1,8 +1,9 @@
-// Products with weights kept as bf16, for inference with few rows, which is bound by reading the weights: half the bytes.
+// Products with weights kept as bf16, for inference with few rows, which is bound by reading the weights: half the
+// bytes.
 // Activations, sums and state stay in the arithmetic type; each weight was rounded once, when it was packed.
 //
-// A word of a panel holds two neighbours of a weight's row, k in the low half and k + 1 in the high one; the words of a panel
-// stand as in pack.h: [block][word of k][gate][unit].
+// A word of a panel holds two neighbours of a weight's row, k in the low half and k + 1 in the high one; the words of a
+// panel stand as in pack.h: [block][word of k][gate][unit].
 #pragma once
 #include "blocks.h"
 #include "tile.h"

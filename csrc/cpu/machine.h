@@ -11,13 +11,16 @@ namespace fastrnn {
 inline namespace FASTRNN_ISA {
 
 struct Machine {
-  // Whether the third-level cache is near: shared by a few cores at their own speed, so that it gives each some tens of bytes a
-  // nanosecond (AMD). Across the mesh of a large Intel processor it is hardly faster than memory.
+  // Whether the third-level cache is near: shared by a few cores at their own speed, so that it gives each some tens of
+  // bytes a nanosecond. AMD's; measured there, and on an Intel server processor, whose mesh gives a core less than a
+  // third. Others are taken to be like the latter.
   bool near_l3 = false;
-  // Whether a dot product of bf16 pairs takes no longer than an fp32 multiply-add (AMD); Intel's take twice as long.
+  // Whether a dot product of bf16 pairs takes no longer than one fp32 multiply-add (AMD). On Intel's processors it
+  // takes four times as long, twice as long as the two that it replaces.
   bool fast_dots = false;
-  // Bytes of a panel that a tile's inner loop passes through before its sums go to memory. Where 32 KiB and the rows fit the
-  // first-level cache together, the next tile finds them there; where not, longer loops save more than shorter ones.
+  // Bytes of a panel that a tile's inner loop passes through before its sums go to memory. Where 32 KiB and the rows
+  // fit the first-level cache together, the next tile finds them there; where not, longer loops save more than shorter
+  // ones.
   int64_t slice_bytes = 64 << 10;
 
   Machine() {

@@ -1,8 +1,12 @@
 // The Python binding, built once per ISA as fastrnn._kernels_<isa>. Pointers come as integers. fastrnn/_checks.py has
-// seen every size and dtype; fastrnn/ops.py brings strides into form and keeps the tensors alive until the call returns.
+// seen every size and dtype; fastrnn/ops.py brings strides into form and keeps the tensors alive until the call
+// returns.
 #include <dlfcn.h>
 #include <pybind11/pybind11.h>
 #if defined(FASTRNN_WITH_AMX)
+#if !defined(__linux__)
+#error "AMX is asked for by a system call of Linux"
+#endif
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -95,15 +99,16 @@ bool has(Bf16 way) {
     constexpr unsigned tiles = 1u << 24, bf16 = 1u << 22;
     // The system keeps tiles for a process only once it has asked for them, and may refuse.
     constexpr long ask_for = 0x1023, tile_data = 18;
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & tiles) && (d & bf16) &&
+    // calls of a few rows use dot products there
+    return has(Bf16::dots) && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & tiles) && (d & bf16) &&
            syscall(SYS_arch_prctl, ask_for, tile_data) == 0;
   }
 #endif
   return way == Bf16::fp32;
 }
 
-// FASTRNN_BF16=fp32|dots|amx where that is there, else the fastest that is: a dot product takes Intel's processors twice as long
-// as two fp32 multiply-adds, and AMD's half as long.
+// FASTRNN_BF16=fp32|dots|amx where that is there, else the fastest that is: a dot product takes Intel's processors twice
+// as long as two fp32 multiply-adds, and AMD's half as long.
 Bf16 bf16() {
   static const Bf16 chosen = [] {
     const char* forced = std::getenv("FASTRNN_BF16");
@@ -117,29 +122,28 @@ Bf16 bf16() {
 
 const char* bf16_name() { return bf16() == Bf16::amx ? "amx" : bf16() == Bf16::dots ? "dots" : "fp32"; }
 
+struct Unit {
+  void (*forward)(int, const ForwardArgs&);
+  void (*backward)(int, const BackwardArgs&);
+};
+
+Unit unit_for(DType dtype) {
+  if (dtype == DType::f64) return {layer_forward<double>, layer_backward<double>};
+#if defined(FASTRNN_WITH_AMX)
+  if (dtype == DType::bf16 && bf16() == Bf16::amx)
+    return {FASTRNN_WITH_AMX::layer_forward<float>, FASTRNN_WITH_AMX::layer_backward<float>};
+#endif
+#if defined(FASTRNN_WITH_DOTS)
+  if (dtype == DType::bf16 && bf16() == Bf16::dots)
+    return {FASTRNN_WITH_DOTS::layer_forward<float>, FASTRNN_WITH_DOTS::layer_backward<float>};
+#endif
+  return {layer_forward<float>, layer_backward<float>};
+}
+
 }  // namespace
 
-void run_forward(int cell, const ForwardArgs& args) {
-  [[maybe_unused]] const Bf16 way = args.layer.dtype == DType::bf16 ? bf16() : Bf16::fp32;
-#if defined(FASTRNN_WITH_AMX)
-  if (way == Bf16::amx) return FASTRNN_WITH_AMX::layer_forward<float>(cell, args);
-#endif
-#if defined(FASTRNN_WITH_DOTS)
-  if (way == Bf16::dots) return FASTRNN_WITH_DOTS::layer_forward<float>(cell, args);
-#endif
-  args.layer.dtype == DType::f64 ? layer_forward<double>(cell, args) : layer_forward<float>(cell, args);
-}
-
-void run_backward(int cell, const BackwardArgs& args) {
-  [[maybe_unused]] const Bf16 way = args.layer.dtype == DType::bf16 ? bf16() : Bf16::fp32;
-#if defined(FASTRNN_WITH_AMX)
-  if (way == Bf16::amx) return FASTRNN_WITH_AMX::layer_backward<float>(cell, args);
-#endif
-#if defined(FASTRNN_WITH_DOTS)
-  if (way == Bf16::dots) return FASTRNN_WITH_DOTS::layer_backward<float>(cell, args);
-#endif
-  args.layer.dtype == DType::f64 ? layer_backward<double>(cell, args) : layer_backward<float>(cell, args);
-}
+void run_forward(int cell, const ForwardArgs& args) { unit_for(args.layer.dtype).forward(cell, args); }
+void run_backward(int cell, const BackwardArgs& args) { unit_for(args.layer.dtype).backward(cell, args); }
 
 namespace {
 

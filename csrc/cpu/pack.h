@@ -54,8 +54,8 @@ FASTRNN_INLINE Vec<T> add_across(const Vec<T> (&rows)[N]) {
   }
 }
 
-// dst [word][width], panel_words(K) words: lane l of vector `dst + k * width` is word k of rows[l], a row of K values; one that is
-// null counts as zeros.
+// dst [word][width], panel_words(K) words: lane l of vector `dst + k * width` is word k of rows[l], a row of K values;
+// one that is null counts as zeros.
 template <class T>
 inline void pack_transposed(T* dst, int64_t width, const void* const (&rows)[kLanes<T>], DType d, int64_t K) {
   constexpr int L = kLanes<T>, values = kPairs ? 2 * L : L;
@@ -68,7 +68,8 @@ inline void pack_transposed(T* dst, int64_t width, const void* const (&rows)[kLa
   }
 }
 
-// One panel of `vectors` vectors: column j of dst [word][vectors * L] is the row of K values at row(j), zeros where null.
+// One panel of `vectors` vectors: column j of dst [word][vectors * L] is the row of K values at row(j), zeros where
+// null.
 template <class T, class Row>
 inline void pack_panel(T* dst, int vectors, DType d, int64_t K, Row&& row) {
   constexpr int L = kLanes<T>;
@@ -79,7 +80,8 @@ inline void pack_panel(T* dst, int vectors, DType d, int64_t K, Row&& row) {
   }
 }
 
-// Operands without gates: n columns in panels of two vectors, of which the last is one vector wide where that is enough.
+// Operands without gates: n columns in panels of two vectors, of which the last is one vector wide where that is
+// enough.
 // Panel p of K words stands at p * K * 2L.
 template <class T>
 constexpr int64_t panels(int64_t n) {
@@ -90,8 +92,8 @@ constexpr int panel_vectors(int64_t n, int64_t p) {
   return n - p * 2 * kLanes<T> <= kLanes<T> ? 1 : 2;
 }
 
-// Packs the panels [first, last), of K words, of a matrix given row by row: a row of n values, or null for zeros, is read in one go, whatever
-// the number of panels. A word holds one row's value, or with pairs those of two rows.
+// Packs the panels [first, last), of K words, of a matrix given row by row: a row of n values, or null for zeros, is
+// read in one go, whatever the number of panels. A word holds one row's value, or with pairs those of two rows.
 template <class T>
 class RowPacker {
  public:

@@ -20,9 +20,9 @@ inline const int64_t* step_begins(const Layer& l, Workspace& ws) {
   return begins;
 }
 
-// The steps of a sequence as one part of the batch sees them. A part is the whole batch or, where a team splits it, a member's
-// rows: neighbours in a dense batch; in a ragged one every n-th row, so that each step is dealt out evenly and no row ever
-// changes hands. A part counts its rows of a step from 0, and its rows of all steps likewise.
+// The steps of a sequence as one part of the batch sees them. A part is the whole batch or, where a team splits it, a
+// member's rows: neighbours in a dense batch; in a ragged one every n-th row, so that each step is dealt out evenly and
+// no row ever changes hands. A part counts its rows of a step from 0, and its rows of all steps likewise.
 class Steps {
  public:
   Steps(const Layer& l, const int64_t* begins, Workspace& ws, int part = 0, int parts = 1)
@@ -57,8 +57,8 @@ class Steps {
     return p < 0 ? 0 : std::min(batch(t), batch(p));
   }
 
-  // Where the part's row r stands in the batch, and row r of step t among all rows of all steps; from one of the part's rows to
-  // the next it is `pitch` rows there.
+  // Where the part's row r stands in the batch, and row r of step t among all rows of all steps; from one of the part's
+  // rows to the next it is `pitch` rows there.
   int64_t pitch() const { return pitch_; }
   int64_t in_batch(int64_t r) const { return first_ + r * pitch_; }
   int64_t in_all(int64_t t, int64_t r) const { return (begins_ ? begins_[t] : t * l_.B) + in_batch(r); }
@@ -105,8 +105,8 @@ inline void for_chunks(const Layer& l, const Steps& steps, int64_t chunk_rows, b
   }
 }
 
-// Most rows of a chunk of whole steps, about `most` or fewer: as many chunks as that makes, but alike, because a short last one
-// would read and write the sums of weight gradients for a few rows.
+// Most rows of a chunk of whole steps, about `most` or fewer: as many chunks as that makes, but alike, because a short
+// last one would read and write the sums of weight gradients for a few rows.
 inline int64_t even_chunk(const Steps& steps, int64_t most) {
   const int64_t rows = steps.rows(), B = steps.B(), count = (rows + most - 1) / most;
   return count < 2 ? rows : ((rows + count - 1) / count + B - 1) / B * B;
@@ -127,8 +127,8 @@ class Parts {
   int count() const { return count_; }
   const Part& operator[](int i) const { return parts_[i]; }
 
-  // body(part, member): for the team's one part, or for this member's by itself; a team that came smaller than it was planned
-  // deals the parts out.
+  // body(part, member): for the team's one part, or for this member's by itself; a team that came smaller than it was
+  // planned deals the parts out.
   template <class Body>
   void each(const Member& m, Body&& body) const {
     if (count_ == 1) return body(parts_[0], m);

@@ -1,5 +1,6 @@
-// SIMD vectors and storage types. The only file that knows the ISA, and all it knows is the vector width and the number
-// of vector registers: the rest is GCC/clang vector extensions, so SSE2, AVX2, AVX-512 and NEON share every line.
+// SIMD vectors and storage types. The only file but amx.h that knows the ISA, and all it knows is the vector width and
+// the number of vector registers: the rest is GCC/clang vector extensions, so SSE2, AVX2, AVX-512 and NEON share every
+// line.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -93,8 +94,8 @@ FASTRNN_INLINE To bit_cast(From x) {
 }
 
 // ---- storage types: bf16 and fp16 are kept in memory only; arithmetic is fp32 --------------------------------------
-// Written for a scalar or a whole vector: F is float or Vec<float>, U the unsigned integers of that size, whose low halves
-// hold the 16 bits.
+// Written for a scalar or a whole vector: F is float or Vec<float>, U the unsigned integers of that size, whose low
+// halves hold the 16 bits.
 template <class F, class U>
 FASTRNN_INLINE F from_bf16(U h) {
   return bit_cast<F>(h << 16);
@@ -230,9 +231,9 @@ inline void store_row(void* dst, const T* src, DType d, int64_t n) {
 }
 
 // ---- operands --------------------------------------------------------------------------------------------------------
-// What products read: words of 32 bits (64 in fp64) in arrays of T. A word is one number or, in a unit for bf16 data, two
-// neighbours of a row, or of a column where the product sums over rows: bf16 in both cases, the first in the low half. Sums
-// are fp32 either way. A pair at the end of an odd row has a zero in its high half.
+// What products read: words of 32 bits (64 in fp64) in arrays of T. A word is one number or, in a unit for bf16 data,
+// two neighbours of a row, or of a column where the product sums over rows: bf16 in both cases, the first in the low
+// half. Sums are fp32 either way. A pair at the end of an odd row has a zero in its high half.
 #if defined(FASTRNN_PAIRS)
 constexpr bool kPairs = true;
 #else
@@ -242,16 +243,16 @@ template <class T>
 constexpr DType kOperand = kPairs ? DType::bf16 : kNative<T>;
 constexpr int64_t words(int64_t values) { return kPairs ? (values + 1) / 2 : values; }
 
-// The words of a panel along the sum. Matrix tiles (amx.h) take 16 at a time: panels end in zeros then, and so must the rows
-// that are multiplied by them, because a NaN times zero is no zero.
+// The words of a panel along the sum. Matrix tiles (amx.h) take 16 at a time: panels end in zeros then, and so must the
+// rows that are multiplied by them, because a NaN times zero is no zero.
 #if defined(FASTRNN_AMX)
 constexpr bool kMatrixTiles = true;
 #else
 constexpr bool kMatrixTiles = false;
 #endif
 constexpr int64_t panel_words(int64_t values) { return kMatrixTiles ? (words(values) + 15) / 16 * 16 : words(values); }
-// Makes what a product may read behind the n values of an operand row zero, up to `end` words. To be called before the values are
-// written, because an odd row's last one goes too.
+// Makes what a product may read behind the n values of an operand row zero, up to `end` words. To be called before the
+// values are written, because an odd row's last one goes too.
 template <class T>
 inline void clear_behind(T* row, int64_t n, int64_t end) {
   if (kPairs && n / 2 < end) std::memset(static_cast<void*>(row + n / 2), 0, size_t(end - n / 2) * sizeof(T));
@@ -289,7 +290,8 @@ inline void load_operand_row(T* dst, const void* src, DType d, int64_t n) {
   }
 }
 
-// Lane l is the word of values a[l] and b[l], one above the other in two rows of which n are there; b may be null: zeros.
+// Lane l is the word of values a[l] and b[l], one above the other in two rows of which n are there; b may be null:
+// zeros.
 // Without pairs it is a[l] alone.
 template <class T>
 FASTRNN_INLINE Vec<T> load_column_words(const void* a, const void* b, DType d, int64_t n) {
@@ -344,8 +346,8 @@ FASTRNN_INLINE Vec<T> at_least(Vec<T> x, T bound) {
   return x < bound ? broadcast(bound) : x;
 }
 
-// a / d for finite a and d, d neither tiny nor huge, to about half a unit in the last place and a NaN for a NaN: a quarter of
-// the time of a 64-byte division.
+// a / d for finite a and d, d neither tiny nor huge, to about half a unit in the last place and a NaN for a NaN: a
+// quarter of the time of a 64-byte division.
 template <class T>
 FASTRNN_INLINE Vec<T> quotient(Vec<T> a, Vec<T> d) {
 #if defined(FASTRNN_MASKS)
@@ -358,8 +360,8 @@ FASTRNN_INLINE Vec<T> quotient(Vec<T> a, Vec<T> d) {
 }
 
 // ---- layout ----------------------------------------------------------------------------------------------------------
-// Rows that a tile reads by broadcast, several at a time: at a stride of a multiple of 2 KiB they would all fall into one or
-// two sets of the first-level cache and push each other out. An odd number of cache lines spreads them.
+// Rows that a tile reads by broadcast, several at a time: at a stride of a multiple of 2 KiB they would all fall into
+// one or two sets of the first-level cache and push each other out. An odd number of cache lines spreads them.
 template <class T>
 constexpr int64_t spread_stride(int64_t columns) {
   return ((columns * int64_t(sizeof(T)) + 63) / 64 | 1) * 64 / int64_t(sizeof(T));

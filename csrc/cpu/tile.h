@@ -1,9 +1,9 @@
-// The register tile: the one inner loop of every product in the CPU kernels.
+// The register tile: the one inner loop of every product in the CPU kernels, but for those of matrix tiles (amx.h).
 //
 //   out[r][j] = init[r][j] + sum_k a[r * row_stride + k * k_stride] * panel[k][j],   r < rows, j < NV vectors
 //
-// A panel is NV vectors wide and contiguous over k; a is read by broadcast. K, strides and panels count words (simd.h). NV is the number of gates for a cell's
-// panels (all gates of a unit block side by side) and 2 elsewhere.
+// A panel is NV vectors wide and contiguous over k; a is read by broadcast. K, strides and panels count words (simd.h).
+// NV is the number of gates for a cell's panels (all gates of a unit block side by side) and 2 elsewhere.
 #pragma once
 #include "amx.h"
 #include "machine.h"
@@ -19,8 +19,8 @@ constexpr int kTileRows = NV == 1 ? 12 : (kVectorRegisters == 32 ? 24 : 12) / NV
 
 constexpr int kHalf = 6;  // rows of a tile from which on a second base address is used
 
-// acc += column of a x row of panel. The shorter side is held in registers, the longer passes by one at a time: one order
-// for all would spill (12 accumulators + 4 + 1 > 16).
+// acc += column of a x row of panel. The shorter side is held in registers, the longer passes by one at a time: one
+// order for all would spill (12 accumulators + 4 + 1 > 16).
 template <class T, int NV, int MR>
 FASTRNN_INLINE void rank_one(Vec<T> (&acc)[MR][NV], const T* low, const T* high, int64_t row_stride, const T* panel) {
   using V = Vec<T>;
@@ -65,8 +65,8 @@ FASTRNN_NOINLINE void tile_kernel(int64_t K, const T* a, int64_t row_stride, int
       for (int u = 0; u < KU; ++u) acc[u][r][j] = V{};
     }
   }
-  // Two bases, not known to belong together: the addresses of six rows fit x86's scaled registers, those of twelve do not,
-  // and would be spilled and loaded again for each k.
+  // Two bases, not known to belong together: the addresses of six rows fit x86's scaled registers, those of twelve do
+  // not, and would be spilled and loaded again for each k.
   const T* high = a + kHalf * row_stride;
   asm("" : "+r"(high));
   int64_t k = 0;
@@ -104,8 +104,9 @@ inline void tile(int rows, int64_t K, const T* a, int64_t row_stride, int64_t k_
   tile_kernel<T, NV, MR, KU>(K, a, row_stride, k_stride, panel, init, init_stride, out, out_stride);
 }
 
-// body(k, depth) for each slice of K, of a panel of so many vectors. K is cut so that no sum runs over many hundred terms, because
-// sums of slices round less, and so that a slice of the panel is still in the cache when the next tile of rows wants it.
+// body(k, depth) for each slice of K, of a panel of so many vectors. K is cut so that no sum runs over many hundred
+// terms, because sums of slices round less, and so that a slice of the panel is still in the cache when the next tile
+// of rows wants it.
 template <class Body>
 inline void for_slices(int64_t K, int vectors, Body&& body) {
   if (kMatrixTiles) return body(int64_t(0), K);  // they may compute a row twice, which must not be added to itself
@@ -114,8 +115,8 @@ inline void for_slices(int64_t K, int vectors, Body&& body) {
   for (int64_t i = 0; i < count; ++i) body(K * i / count, K * (i + 1) / count - K * i / count);
 }
 
-// out (rows, NV vectors) = bias (one panel row, or null; later slices: out) + a (rows, K; columns adjacent) * panel, of which
-// this is the slice [k, k + depth).
+// out (rows, NV vectors) = bias (one panel row, or null; later slices: out) + a (rows, K; columns adjacent) * panel, of
+// which this is the slice [k, k + depth).
 template <class T, int NV>
 inline void slice_product(int64_t k, int64_t depth, int64_t rows, const T* a, int64_t row_stride, const T* panel,
                           const T* bias, T* out, int64_t out_stride) {
@@ -145,7 +146,8 @@ inline void panel_product(int64_t rows, int64_t K, const T* a, int64_t row_strid
   });
 }
 
-// One slice of the columns of panel p: out (rows, those columns) [+]= a (rows, K) * panel p of an operand of n columns (pack.h)
+// One slice of the columns of panel p: out (rows, those columns) [+]= a (rows, K) * panel p of an operand of n columns
+// (pack.h)
 template <class T>
 inline void plain_slice(int64_t k, int64_t depth, int64_t rows, int64_t K, const T* a, int64_t row_stride,
                         const T* operand, int64_t n, int64_t p, T* out, int64_t out_stride) {
@@ -165,9 +167,9 @@ inline void plain_product(int64_t rows, int64_t K, const T* a, int64_t row_strid
   });
 }
 
-// The same product with weights as they lie, w (columns of the panel, K) row-major: for a call of a few rows, where to pack
-// the weights would cost more than to multiply by them. gate_stride: rows of w from one vector of the panel to the next;
-// n: how many lanes of a vector are there; the others become bias alone, and w is not read for them.
+// The same product with weights as they lie, w (columns of the panel, K) row-major: for a call of a few rows, where to
+// pack the weights would cost more than to multiply by them. gate_stride: rows of w from one vector of the panel to the
+// next; n: how many lanes of a vector are there; the others become bias alone, and w is not read for them.
 template <class T, int NV>
 inline void unpacked_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const void* w,
                              int64_t gate_stride, const int64_t (&n)[NV], const T* bias, T* out) {

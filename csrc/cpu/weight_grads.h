@@ -7,8 +7,8 @@
 namespace fastrnn {
 inline namespace FASTRNN_ISA {
 
-// The left operand of an outer product: some columns of a matrix of row gradients, copied as (words, pitch) so that a tile
-// reads them one after the other or, for matrix tiles, as rows: (columns, stride words).
+// The left operand of an outer product: some columns of a matrix of row gradients, copied as (words, pitch) so that a
+// tile reads them one after the other or, for matrix tiles, as rows: (columns, stride words).
 template <class T>
 struct Columns {
   static constexpr int L = kLanes<T>;
@@ -43,8 +43,8 @@ struct Columns {
   }
 };
 
-// c (a.count, n) [+]= a^T * panels, rows of c at ldc; panels [panel of n][words][2L] (pack.h). Sums run over slices of the
-// rows, so that they round less.
+// c (a.count, n) [+]= a^T * panels, rows of c at ldc; panels [panel of n][words][2L] (pack.h). Sums run over slices of
+// the rows, so that they round less.
 template <class T, int NV>
 inline void add_outer_panel(const Columns<T>& a, const T* panel, int64_t n, T* c, int64_t ldc, bool accumulate) {
   constexpr int64_t width = NV * kLanes<T>;
@@ -92,8 +92,8 @@ class WeightGrads {
   static constexpr int64_t W2 = 2 * L;
 
  public:
-  // dg's rows are `stride` apart, dh's `dh_stride`. direct: the sums may be made in the results themselves, where these have
-  // the type of sums.
+  // dg's rows are `stride` apart, dh's `dh_stride`. direct: the sums may be made in the results themselves, where these
+  // have the type of sums.
   WeightGrads(const BackwardArgs& f, const TransposedWeights<Cell, T>& weights, const Steps& steps, int64_t chunk,
               int members, int64_t stride, int64_t dh_stride, bool direct, Workspace& ws)
       : f_(f),
@@ -122,8 +122,8 @@ class WeightGrads {
     std::fill(db_ + a, db_ + b, T(0));
   }
 
-  // dg (rows, GC*H), dh (rows, P), hidden (rows, H) of the chunk, in the operands' type. All members call it together; dg may be
-  // overwritten after it returns.
+  // dg (rows, GC*H), dh (rows, P), hidden (rows, H) of the chunk, in the operands' type. All members call it together;
+  // dg may be overwritten after it returns.
   void add(const Member& m, const Chunk& c, const T* dg, const T* dh, const T* hidden, T* scratch) const {
     if (!c.rows) return;  // a part's, after others' rows; never of the first chunk, because a part has rows of step 0
     const bool accumulate = l_.reverse ? c.first != 0 : c.last != l_.T;  // false for the first chunk to be added
@@ -230,8 +230,8 @@ class WeightGrads {
     packer.finish();
   }
 
-  // dx of a member's rows or, where each packs the panels that it uses, of its panels. Slice by slice of dg's columns, each with
-  // all panels: dg is then read from memory once and not once a panel.
+  // dx of a member's rows or, where each packs the panels that it uses, of its panels. Slice by slice of dg's columns,
+  // each with all panels: dg is then read from memory once and not once a panel.
   void add_dx(const Member& m, const Chunk& c, const T* dg, T* scratch) const {
     static_assert(Cell::kGradX == 0, "the gradients through x stand first in a row of dg");
     int64_t p0 = 0, p1 = panels<T>(l_.I), a = 0, b = c.rows;
@@ -239,7 +239,8 @@ class WeightGrads {
       m.share(panels<T>(l_.I), 1, p0, p1);
     else
       m.share(c.rows, 1, a, b);
-    // body(rows that lie at one distance: their dg, their number, their place in all rows): all rows, or a part's step by step
+    // body(rows that lie at one distance: their dg, their number, their place in all rows): all rows, or a part's step
+    // by step
     const auto for_rows = [&](auto&& body) {
       if (steps_.whole()) return body(dg + a * stride_, b - a, c.begin + a);
       for (int64_t t = c.first; t < c.last; ++t)
@@ -289,7 +290,7 @@ class WeightGrads {
   const Steps& steps_;
   const int64_t R_, stride_, dh_stride_, chunk_;
   const bool native_;
-  T* columns_;                                    // a member's (words of chunk rows, kPitch)
+  T* columns_;                                    // a member's Columns
   T *x_ = nullptr, *h_ = nullptr, *m_ = nullptr;  // [panel][words of chunk rows][2L]: x, h_{t-1}, h before projection
   T *dw_ih_ = nullptr, *dw_hh_ = nullptr, *dw_hr_ = nullptr;  // as the weights
   T* db_ = nullptr;                                           // (GC*H)

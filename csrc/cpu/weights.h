@@ -8,8 +8,8 @@
 namespace fastrnn {
 inline namespace FASTRNN_ISA {
 
-// Forward's: panels of a unit block, all gates side by side. A call of few rows reads them as they lie; `half` in their place
-// are bf16 words.
+// Forward's: panels of a unit block, all gates side by side. A call of few rows reads them as they lie; `half` in their
+// place are bf16 words.
 template <class Cell, class T>
 class GateWeights {
   using B_ = Blocks<Cell, T>;
@@ -161,7 +161,8 @@ class TransposedWeights {
     if (w_ih_ && !late_) pack_input(m);
     if (w_hr_) pack(m, w_hr_, w_.w_hr, l_.H, l_.P, [](int64_t k) { return k; });
   }
-  // Whether W_ih is packed only now that the steps are done: then the panels that a member shall use are those that it packs.
+  // Whether W_ih is packed only now that the steps are done: then the panels that a member shall use are those that it
+  // packs.
   bool pack_late(const Member& m) const {
     if (late_) pack_input(m);
     return late_;

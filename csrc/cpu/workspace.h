@@ -14,8 +14,8 @@
 namespace fastrnn {
 inline namespace FASTRNN_ISA {
 
-// Memory of this size comes fresh from the system at each call (glibc's allocator keeps smaller pieces), and to fault it in
-// by 4 KiB pages costs as much as a twentieth of a large layer. Asks for 2 MiB pages; a wish that may be refused.
+// Memory of this size comes fresh from the system at each call (glibc's allocator keeps smaller pieces), and to fault
+// it in by 4 KiB pages costs as much as a twentieth of a large layer. Asks for 2 MiB pages; a wish that may be refused.
 inline void prefer_huge_pages(const void* p, int64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   constexpr uintptr_t page = uintptr_t(2) << 20;
