@@ -168,6 +168,9 @@ def test_a_bound_beyond_the_machine_is_told_apart():
     assert check.ceiling == pytest.approx(1.3) and not check.met and not check.beyond
     (check,) = judge(Target("1", "", "over torch", {"lstm": {"*": 1.4}}), rows_of([run(fast)])).checks
     assert check.beyond
+    fast["spreads"]["fastrnn"]["median"] = 0.9 * least  # so it is no limit
+    (check,) = judge(Target("1", "", "over torch", {"lstm": {"*": 1.5}}), rows_of([run(fast)])).checks
+    assert check.ceiling is None and not check.beyond
     unmeasured = run(fast)
     del unmeasured["limits"]["probe"]
     (check,) = judge(Target("1", "", "over torch", {"lstm": {"*": 1.4}}), rows_of([unmeasured])).checks
@@ -221,7 +224,7 @@ def test_the_page_shows_wins_beside_losses_and_each_verdict():
     text = document.page(document.SKELETON, RUNS)
     assert "| LSTM A | B=1 T=100 128→128 | 2 | 1.5 | 1.05 | 1.91 | 1.43 onednn |" in text
     assert "| LSTM B | B=1 T=200 512→512 | 1 | 0.9 | 2.1 | **0.48** | **0.43** onednn |" in text
-    verdict = "**not met**, in part measured | 1 of 2, 28 missing, 1 beyond the machine | B/lstm: 0.477x"
+    verdict = "**not met**, in part measured | 1 of 2, 28 missing | B/lstm: 0.477x"
     assert f"| 1 | Forward against torch.nn, shape by shape | {verdict}" in text
     assert "| 4 | A layer's step without gradients, one thread | met, in part measured | 1 of 1, 2 missing |" in text
     assert "| 5 | bf16 weights packed for inference, B=1 and H≥512, against our fp32 | not measured |" in text
