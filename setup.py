@@ -12,9 +12,7 @@ Environment variables:
   MAX_JOBS           compiler processes at once (default: the number of cores)
 """
 
-import contextlib
 import hashlib
-import io
 import os
 import re
 import shutil
@@ -254,8 +252,7 @@ class BuildKernels(build_ext):
             source = Path(folder) / "one.cpp"
             source.write_text(f'void one() {{ asm volatile("{instruction}"); }}\n')
             try:
-                with contextlib.redirect_stderr(io.StringIO()):
-                    self.compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
+                self.compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
             except CompileError:
                 return False
         return True

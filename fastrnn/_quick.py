@@ -122,7 +122,7 @@ def _ordinary(
 
 
 class _Call:
-    """One layer on tensors of settled shapes, as `quick` describes them; for one call on a ragged batch alone."""
+    """One layer on tensors of settled shapes, as `quick` describes them. One of a ragged batch serves a single call."""
 
     def __init__(
         self,

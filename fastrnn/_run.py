@@ -98,7 +98,7 @@ def _layers(
     initial = [[state] if blocks == 1 else state.split(1) for state in states]
     finals: list[list[Tensor]] = []
     a_layer = len(weights) // blocks  # weights of one
-    short = layer is recurrent_layer and stack.bias and not stack.proj_size
+    short = layer is recurrent_layer and x.is_cpu and stack.bias and not stack.proj_size
     sizes = batch_sizes.tolist() if short and batch_sizes is not None else None
     for index in range(stack.num_layers):
         outputs = []

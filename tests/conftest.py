@@ -6,7 +6,7 @@ import emulation
 import pytest
 import torch
 
-from fastrnn import _cuda, _cuda_layer, _native, ops
+from fastrnn import _cuda, _cuda_layer, _native, _quick, ops
 
 # Files whose tests go through the kernels. Each of their tests runs once for every (ISA, threads).
 KERNEL_FILES = (
@@ -70,6 +70,12 @@ def pytest_generate_tests(metafunc):
         elif not no_gpu():
             chosen.append(pytest.param("gpu", marks=pytest.mark.cuda))
     metafunc.parametrize("configuration", chosen, indirect=True)
+
+
+@pytest.fixture
+def no_calls_kept():
+    """The short way has looked through no tensors yet."""
+    _quick._calls.clear()
 
 
 @pytest.fixture

@@ -2,23 +2,13 @@
 
 import pytest
 import torch
+from quick_calls import CELLS, FORMS, LAYERS, SIZES, STEPS, arguments, long, short
 from torch.autograd import gradcheck, gradgradcheck
 
 import fastrnn
 from fastrnn import _guards, _native, _quick
-from fastrnn.autograd import recurrent_layer
 
-CELLS = ("rnn_tanh", "gru", "lstm")
-LAYERS = {"rnn_tanh": fastrnn.RNN, "gru": fastrnn.GRU, "lstm": fastrnn.LSTM}
-STEPS = {"rnn_tanh": fastrnn.RNNCell, "gru": fastrnn.GRUCell, "lstm": fastrnn.LSTMCell}
-FORMS = ("layer", "reverse", "ragged", "ragged reverse", "step")
-SIZES = [2, 2, 1]  # rows of the steps of a ragged batch
-pytestmark = pytest.mark.cpu
-
-
-@pytest.fixture(autouse=True)
-def _no_calls_kept():
-    _quick._calls.clear()
+pytestmark = [pytest.mark.cpu, pytest.mark.usefixtures("no_calls_kept")]
 
 
 @pytest.fixture
@@ -37,42 +27,6 @@ def taken(monkeypatch):
     monkeypatch.setattr(_quick._Call, "run", count("runs", run))
     monkeypatch.setattr(_quick, "_ordinary", count("looks", look))
     return counts
-
-
-def arguments(cell, form, given=True, seed=0, dtype=torch.float32, B=2, T=3, I=4, H=5):
-    """x, weights (4) and states of one call."""
-    g = torch.Generator().manual_seed(seed)
-    rows = fastrnn._checks.GATES[cell] * H
-    x = (B, I) if form == "step" else (sum(SIZES), I) if "ragged" in form else (T, B, I)
-    shapes = [x, (rows, I), (rows, H), (rows,), (rows,)]
-    shapes += ([(B, H) if form == "step" else (1, B, H)] * (2 if cell == "lstm" else 1)) if given else []
-    return [torch.randn(shape, generator=g, dtype=dtype) for shape in shapes]
-
-
-def hx_of(cell, states):
-    return None if not states else tuple(states) if cell == "lstm" else states[0]
-
-
-def short(cell, form, x, *rest):
-    weights, states = rest[:4], rest[4:]
-    sizes = SIZES if "ragged" in form else None
-    units = weights[1].shape[1]
-    results = _quick.quick(cell, x, hx_of(cell, states), weights, units, form == "step", None, "reverse" in form, sizes)
-    assert results is not None
-    if form == "step":
-        return tuple(results)
-    y, hx = results
-    return (y, *hx) if cell == "lstm" else (y, hx)
-
-
-def long(cell, form, x, *rest):
-    weights, states = rest[:4], [s if form == "step" else s.squeeze(0) for s in rest[4:]]
-    hx, cx = (*states, None, None)[:2]
-    sizes = torch.tensor(SIZES) if "ragged" in form else None
-    x = x.unsqueeze(0) if form == "step" else x
-    y, h_n, c_n = recurrent_layer(cell, x, hx, cx, *weights, None, sizes, "reverse" in form)
-    finals = [s if form == "step" else s.unsqueeze(0) for s in (h_n, c_n) if s is not None]
-    return tuple(finals if form == "step" else [y, *finals])
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["states", "no states"])
@@ -201,111 +155,6 @@ def test_results_are_ones_own():
     with torch.no_grad():
         tensors = [t for _ in range(2) for out in [module(x)] for t in (out[0], *out[1])]
     assert len({t.data_ptr() for t in tensors}) == len(tensors)
-
-
-@pytest.fixture
-def back(monkeypatch):
-    """Which backward passes went the short way."""
-    short_ones, gradients = [], _quick._Call.gradients
-
-    def counted(*args):
-        made = gradients(*args)
-        short_ones.append(made is not None)
-        return made
-
-    monkeypatch.setattr(_quick._Call, "gradients", counted)
-    return short_ones
-
-
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("cell", CELLS)
-def test_the_way_back(cell, form, back, poisoned):
-    """Each mixture of gradients that arrive and that are asked for, twice, so that the second finds the guard."""
-    args = [t.requires_grad_() for t in arguments(cell, form)]
-    count = len(long(cell, form, *args))
-    for there in ([0], [count - 1], list(range(count))):
-        for wanted in ([0], [1, 4], list(range(len(args)))):
-            for seed in range(2):
-                made = []
-                for way in (short, long):
-                    all_outs = way(cell, form, *args)
-                    outs = [all_outs[i] for i in there]
-                    above = [torch.randn(o.shape, generator=torch.Generator().manual_seed(seed)) for o in outs]
-                    made.append(torch.autograd.grad(outs, [args[i] for i in wanted], above, allow_unused=True))
-                for mine, theirs in zip(*made, strict=True):
-                    torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
-    assert back == [True] * 18
-
-
-def test_the_long_way_back():
-    """A gradient that is expanded, and one that comes in parts of a batch, after an ordinary one."""
-    args = [t.requires_grad_() for t in arguments("gru", "layer")]
-    y = short("gru", "layer", *args)[0]
-    y.backward(torch.ones_like(y), retain_graph=True)
-    ordinary = args[0].grad.clone()
-    args[0].grad = None
-    y.sum().backward(retain_graph=True)
-    torch.testing.assert_close(args[0].grad, ordinary)
-    stacked = torch.stack([torch.ones_like(y), torch.zeros_like(y)])
-    (batch,) = torch.autograd.grad(y, args[0], stacked, is_grads_batched=True)
-    torch.testing.assert_close(batch, torch.stack([ordinary, torch.zeros_like(ordinary)]))
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_storage_freed_before_the_way_back_is_an_error(cell):
-    for position in range(6):
-        args = [t.requires_grad_() for t in arguments(cell, "layer")]
-        y = short(cell, "layer", *args)[0]
-        y.backward(torch.ones_like(y), retain_graph=True)
-        args[position].untyped_storage().resize_(0)
-        with pytest.raises(RuntimeError, match="storage was freed"):
-            y.backward(torch.ones_like(y))
-
-
-HOOKS = {
-    "half": torch.Tensor.half,
-    "double": torch.Tensor.double,
-    "one row": lambda t: t[:1],
-    "another device": lambda t: t.to("meta"),
-}
-
-
-@pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("after_another", [False, True], ids=["first", "after another"])
-@pytest.mark.parametrize("form", ["layer", "ragged"])
-@pytest.mark.parametrize("way", [short, long])
-def test_what_hooks_make_of_saved_tensors_is_looked_at(way, form, after_another, hook):
-    args = [t.requires_grad_() for t in arguments("gru", form)]
-
-    def grad(pack):
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-            y = way("gru", form, *args)[0]
-        return torch.autograd.grad(y, args, torch.ones_like(y))
-
-    expected = grad(torch.clone) if after_another else None
-    with pytest.raises(RuntimeError, match="saved_tensors_hooks should give back what they were given"):
-        grad(HOOKS[hook])
-    if expected:
-        for again, before in zip(grad(lambda t: t), expected, strict=True):
-            torch.testing.assert_close(again, before, rtol=0, atol=0)
-
-
-def test_the_way_back_under_another_isa_is_that_of_the_way_there():
-    args = [t.requires_grad_() for t in arguments("lstm", "layer", H=40)]
-    for isa in _native.available_isas():
-        y = short("lstm", "layer", *args)[0]
-        expected = torch.autograd.grad(y, args, torch.ones_like(y), retain_graph=True)
-        with _native.use_isa(isa):
-            for mine, before in zip(torch.autograd.grad(y, args, torch.ones_like(y)), expected, strict=True):
-                torch.testing.assert_close(mine, before, rtol=0, atol=0)
-
-
-def test_a_saved_tensor_that_changed_is_an_error():
-    module, x = fastrnn.GRU(4, 5), torch.randn(3, 2, 4)
-    y, _ = module(x)
-    y.detach().zero_()
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        y.sum().backward()
 
 
 def test_without_guards_every_call_is_looked_through(monkeypatch, taken):

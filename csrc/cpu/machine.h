@@ -12,8 +12,8 @@ inline namespace FASTRNN_ISA {
 
 struct Machine {
   // Whether the third-level cache is near: shared by a few cores at their own speed, so that it gives each some tens of
-  // bytes a nanosecond. AMD's; measured there, and on an Intel server processor, whose mesh gives a core less than a
-  // third. Others are taken to be like the latter.
+  // bytes a nanosecond. AMD's; measured there, and on an Intel server processor, whose mesh gives a core less than
+  // half of that. Others are taken to be like the latter.
   bool near_l3 = false;
   // Whether a dot product of bf16 pairs takes no longer than one fp32 multiply-add (AMD). On Intel's processors it
   // takes four times as long, twice as long as the two that it replaces.
