@@ -74,7 +74,7 @@ def test_bf16_products_can_be_forced(way):
     used, worst = done.stdout.split()
     if way and used != way:
         pytest.skip(f"this processor or this build has no {way}: {used} is used")
-    assert float(worst) < 0.03
+    assert float(worst) < 0.015  # 0.0072 by pairs, 0.0054 in fp32: h and the results are rounded to bf16
 
 
 def test_unknown_bf16_products_are_an_import_error():
