@@ -130,16 +130,21 @@ class ForwardPart {
     for (int64_t i = u0; i < u1; ++i) {
       // to and fro, so that a step begins with the weights that the one before has left in the cache
       const Block u = weights_.block(t & 1 ? u0 + u1 - 1 - i : i);
-      const auto rows = [&](int64_t a, int64_t b, const T* h, int64_t h_stride, bool from_step) {
-        if (a == b) return;
-        weights_.recurrent(u, b - a, h + a * h_stride, h_stride, scratch + scratch_size_, scratch);
+      const auto epilogue = [&](int64_t a, int64_t b, const T* h, int64_t h_stride, bool from_step) {
         if (operand_ && u.units == U && !l_.P)
           cells<true>(t, c, u, a, b, h, h_stride, from_step, scratch);
         else
           cells<false>(t, c, u, a, b, h, h_stride, from_step, scratch);
       };
-      rows(0, continuing, h_prev, stride, true);
-      rows(continuing, batch, h0_, spread(R_), false);
+      if (continuing) {
+        weights_.recurrent(u, continuing, h_prev, stride, scratch + scratch_size_, scratch);
+        epilogue(0, continuing, h_prev, stride, true);
+      }
+      if (continuing < batch) {
+        weights_.recurrent_first(u, batch - continuing, h0_ + continuing * spread(R_), spread(R_),
+                                 scratch + scratch_size_, scratch);
+        epilogue(continuing, batch, h0_, spread(R_), false);
+      }
     }
     if (l_.P) {
       m.sync();

@@ -59,13 +59,23 @@ FASTRNN_INLINE Vec<T> add_across(const Vec<T> (&rows)[N]) {
 template <class T>
 inline void pack_transposed(T* dst, int64_t width, const void* const (&rows)[kLanes<T>], DType d, int64_t K) {
   constexpr int L = kLanes<T>, values = kPairs ? 2 * L : L;
-  for (int64_t k = 0; k < K; k += values) {
+  const auto put = [&](int64_t k, int64_t n, auto&& words_of) __attribute__((always_inline)) {
     Vec<T> block[L];
-    for (int l = 0; l < L; ++l) block[l] = rows[l] ? load_words<T>(at(rows[l], d, k), d, K - k) : Vec<T>{};
+    FASTRNN_UNROLL
+    for (int l = 0; l < L; ++l) block[l] = words_of(rows[l]);
     transpose<T>(block);
-    const int64_t n = kMatrixTiles ? L : std::min<int64_t>(words(K - k), L);
-    for (int64_t i = 0; i < n; ++i) store(dst + (words(k) + i) * width, block[i]);
-  }
+    FASTRNN_UNROLL
+    for (int i = 0; i < L; ++i)
+      if (i < n) store(dst + (words(k) + i) * width, block[i]);
+  };
+  // without a question in the loop where each row is there and in the type of the operands
+  int64_t k = 0;
+  if (d == kOperand<T> && std::find(rows, rows + L, nullptr) == rows + L)
+    for (; k + values <= K; k += values)
+      put(k, L, [&](const void* row) { return load_words<T>(at(row, kOperand<T>, k), kOperand<T>, values); });
+  for (; k < K; k += values)
+    put(k, kMatrixTiles ? L : words(K - k),
+        [&](const void* row) { return row ? load_words<T>(at(row, d, k), d, K - k) : Vec<T>{}; });
 }
 
 // One panel of `vectors` vectors: column j of dst [word][vectors * L] is the row of K values at row(j), zeros where

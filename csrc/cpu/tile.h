@@ -104,15 +104,27 @@ inline void tile(int rows, int64_t K, const T* a, int64_t row_stride, int64_t k_
   tile_kernel<T, NV, MR, KU>(K, a, row_stride, k_stride, panel, init, init_stride, out, out_stride);
 }
 
-// body(k, depth) for each slice of K, of a panel of so many vectors. K is cut so that no sum runs over many hundred
-// terms, because sums of slices round less, and so that a slice of the panel is still in the cache when the next tile
-// of rows wants it.
+// body(first, size) for each of the `parts` parts of n, which differ by at most one. One division at most: next to the
+// product of one row by a small panel, a division for each part would be seen. One call of the body: it is inlined.
 template <class Body>
-inline void for_slices(int64_t K, int vectors, Body&& body) {
+FASTRNN_INLINE void for_parts(int64_t n, int64_t parts, Body&& body) {
+  int64_t size = n, smaller = 1;
+  if (parts > 1) size = n / parts, smaller = parts - n % parts;
+  for (int64_t i = 0, first = 0; i < parts; ++i) {
+    const int64_t own = size + (i >= smaller);
+    body(first, own);
+    first += own;
+  }
+}
+
+// body(k, depth) for each slice of K, of a panel of NV vectors. K is cut so that no sum runs over many hundred terms,
+// because sums of slices round less, and so that a slice of the panel is still in the cache when the next tile of rows
+// wants it.
+template <int NV, class Body>
+inline void for_slices(int64_t K, Body&& body) {
   if (kMatrixTiles) return body(int64_t(0), K);  // they may compute a row twice, which must not be added to itself
-  const int64_t most = std::min<int64_t>(256, machine().slice_bytes / (vectors * kVectorBytes));
-  const int64_t count = std::max<int64_t>(1, (K + most / 2) / most);
-  for (int64_t i = 0; i < count; ++i) body(K * i / count, K * (i + 1) / count - K * i / count);
+  const int64_t most = std::min<int64_t>(256, machine().slice_bytes / (NV * kVectorBytes));
+  for_parts(K, K < most + most / 2 ? 1 : (K + most / 2) / most, body);
 }
 
 // out (rows, NV vectors) = bias (one panel row, or null; later slices: out) + a (rows, K; columns adjacent) * panel, of
@@ -126,14 +138,12 @@ inline void slice_product(int64_t k, int64_t depth, int64_t rows, const T* a, in
                      out_stride);
 #else
   constexpr int MR = kTileRows<NV>;
-  // rows are dealt evenly: 16 rows by tiles of 3 are 3 3 3 3 2 2, not 3 3 3 3 3 1
-  const int64_t tiles = (rows + MR - 1) / MR;
-  for (int64_t i = 0; i < tiles; ++i) {
-    const int64_t r = rows * i / tiles, m = rows * (i + 1) / tiles - r;
+  // rows are dealt evenly: 16 rows by tiles of 3 are 2 2 3 3 3 3, not 3 3 3 3 3 1
+  for_parts(rows, (rows + MR - 1) / MR, [&](int64_t r, int64_t m) {
     T* o = out + r * out_stride;
     tile<T, NV>(int(m), depth, a + r * row_stride + k, row_stride, 1, panel + k * width, k ? o : bias,
                 k ? out_stride : 0, o, out_stride);
-  }
+  });
 #endif
 }
 
@@ -141,7 +151,7 @@ inline void slice_product(int64_t k, int64_t depth, int64_t rows, const T* a, in
 template <class T, int NV>
 inline void panel_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* panel, const T* bias,
                           T* out, int64_t out_stride = NV * kLanes<T>) {
-  for_slices(K, NV, [&](int64_t k, int64_t depth) {
+  for_slices<NV>(K, [&](int64_t k, int64_t depth) {
     slice_product<T, NV>(k, depth, rows, a, row_stride, panel, bias, out, out_stride);
   });
 }
@@ -162,7 +172,7 @@ inline void plain_slice(int64_t k, int64_t depth, int64_t rows, int64_t K, const
 template <class T>
 inline void plain_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* operand, int64_t n,
                           int64_t p, T* out, int64_t out_stride) {
-  for_slices(K, 2, [&](int64_t k, int64_t depth) {
+  for_slices<2>(K, [&](int64_t k, int64_t depth) {
     plain_slice(k, depth, rows, K, a, row_stride, operand, n, p, out, out_stride);
   });
 }

@@ -60,7 +60,7 @@ inline void add_outer_panel(const Columns<T>& a, const T* panel, int64_t n, T* c
                      stride);
 #else
   constexpr int64_t pitch = Columns<T>::kPitch;
-  for_slices(a.depth, NV, [&](int64_t k, int64_t depth) {
+  for_slices<NV>(a.depth, [&](int64_t k, int64_t depth) {
     const bool add = k || (accumulate && whole);
     for (int64_t r = 0; r < a.count; r += kTileRows<NV>)
       tile<T, NV>(int(std::min<int64_t>(kTileRows<NV>, a.count - r)), depth, a.data + k * pitch + r, 1, pitch,
@@ -194,11 +194,9 @@ class WeightGrads {
     int64_t a, b;
     m.share(n, most, a, b);
     T* memory = columns_ + m.id * Columns<T>::size(chunk_);
-    const int64_t count = (b - a + most - 1) / most;
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t first = a + (b - a) * i / count, last = a + (b - a) * (i + 1) / count;
-      body(Columns<T>(memory, src, stride, c.rows, from + first, last - first), first);
-    }
+    for_parts(b - a, (b - a + most - 1) / most, [&](int64_t first, int64_t count) {
+      body(Columns<T>(memory, src, stride, c.rows, from + a + first, count), a + first);
+    });
   }
 
   void pack_operands(const Member& m, const Chunk& c, const T* hidden) const {

@@ -26,6 +26,7 @@ class GateWeights {
         l_(f.layer),
         R_(l_.R()),
         NB_(B_::count(l_.H)),
+        given_(f.hx),
         half_(kTakesHalf ? static_cast<const uint32_t*>(f.w.half) : nullptr),
         expanded_(half_ && all_rows >= kExpandedRows),
         packed_(half_ || l_.dtype != kOperand<T> || all_rows > kUnpackedRows) {
@@ -50,7 +51,7 @@ class GateWeights {
       const Block block_u = block(u);
       if (packed_ && !half_) {
         pack(w_ih_, w_.w_ih, l_.I, block_u);
-        pack(w_hh_, w_.w_hh, R_, block_u);
+        if (given_ || l_.T > 1) pack(w_hh_, w_.w_hh, R_, block_u);
       }
       pack_bias(b_ih_ + u * W, w_.b_ih, block_u);
       pack_bias(b_hh_ + u * W, w_.b_hh, block_u);
@@ -71,6 +72,12 @@ class GateWeights {
   void recurrent(const Block& b, int64_t rows, const T* h, int64_t stride, T* scratch, T* out) const {
     product(b, rows, R_, h, stride, half_ ? half_size<Cell>(l_.H, l_.I) : 0, w_hh_, w_.w_hh, b_hh_ + b.index * W,
             scratch, out);
+  }
+  // the same at a sequence's first step, where h is hx: that is zero if none was given
+  void recurrent_first(const Block& b, int64_t rows, const T* h, int64_t stride, T* scratch, T* out) const {
+    if (given_) return recurrent(b, rows, h, stride, scratch, out);
+    for (int64_t r = 0; r < rows; ++r)
+      std::memcpy(out + r * b.width(), b_hh_ + b.index * W, size_t(b.width()) * sizeof(T));
   }
   // out (rows, 2L) = the columns of panel p of W_hr times hidden (rows, H)
   void projection(int64_t p, int64_t rows, const T* hidden, int64_t stride, T* out) const {
@@ -130,6 +137,7 @@ class GateWeights {
   const Weights& w_;
   const Layer& l_;
   const int64_t R_, NB_;
+  const bool given_;              // whether there is an hx
   const uint32_t* half_;          // both matrices as bf16 words, or null
   const bool expanded_, packed_;  // bf16 words are expanded panel by panel; the weights do not lie as they were given
   T *w_ih_ = nullptr, *w_hh_ = nullptr;  // [block][word of k][gate][unit]
@@ -178,7 +186,7 @@ class TransposedWeights {
   }
   template <class Body>
   void for_input_slices(Body&& body) const {
-    for_slices(depth_, 2, body);
+    for_slices<2>(depth_, body);
   }
   void input_slice(int64_t k, int64_t depth, int64_t p, int64_t rows, const T* dg, int64_t stride, T* out,
                    int64_t out_stride) const {
