@@ -43,10 +43,16 @@ struct Columns {
   }
 };
 
+// The words of a chunk's rows that a sum runs over; the others are known to add nothing.
+struct Terms {
+  int64_t first, last;
+};
+
 // c (a.count, n) [+]= a^T * panels, rows of c at ldc; panels [panel of n][words][2L] (pack.h). Sums run over slices of
 // the rows, so that they round less.
 template <class T, int NV>
-inline void add_outer_panel(const Columns<T>& a, const T* panel, int64_t n, T* c, int64_t ldc, bool accumulate) {
+inline void add_outer_panel(const Columns<T>& a, const Terms& terms, const T* panel, int64_t n, T* c, int64_t ldc,
+                            bool accumulate) {
   constexpr int64_t width = NV * kLanes<T>;
   T edge[Columns<T>::kMost * width];
   bool whole = n >= width;  // otherwise the tile is finished aside, and only its columns within n copied
@@ -56,32 +62,38 @@ inline void add_outer_panel(const Columns<T>& a, const T* panel, int64_t n, T* c
   T* const sum = whole ? c : edge;
   const int64_t stride = whole ? ldc : width;
 #if defined(FASTRNN_AMX)
+  (void)terms;  // tiles take all
   matrix_product<NV>(a.count, a.depth, a.data, a.stride, panel, accumulate && whole ? sum : nullptr, stride, sum,
                      stride);
 #else
   constexpr int64_t pitch = Columns<T>::kPitch;
-  for_slices<NV>(a.depth, [&](int64_t k, int64_t depth) {
-    const bool add = k || (accumulate && whole);
+  for_slices<NV>(terms.last - terms.first, [&](int64_t from, int64_t depth) {
+    const bool add = from || (accumulate && whole);
+    const int64_t k = terms.first + from;
     for (int64_t r = 0; r < a.count; r += kTileRows<NV>)
       tile<T, NV>(int(std::min<int64_t>(kTileRows<NV>, a.count - r)), depth, a.data + k * pitch + r, 1, pitch,
                   panel + k * width, add ? sum + r * stride : nullptr, stride, sum + r * stride, stride);
   });
 #endif
-  if (!whole)
-    for (int64_t r = 0; r < a.count; ++r)
-      for (int64_t l = 0; l < std::min(n, width); ++l)
-        c[r * ldc + l] = edge[r * width + l] + (accumulate ? c[r * ldc + l] : T(0));
+  if (whole) return;
+  for (int64_t r = 0; r < a.count; ++r)
+    for (int64_t j = 0; j < std::min(n, width); j += kLanes<T>) {
+      T* to = c + r * ldc + j;
+      Vec<T> result = load(edge + r * width + j);
+      if (accumulate) result += load_lanes<T>(to, kNative<T>, n - j);
+      store_lanes<T>(to, result, kNative<T>, n - j);
+    }
 }
 
 template <class T>
-inline void add_outer(const Columns<T>& a, const T* operand, int64_t n, T* c, bool accumulate) {
+inline void add_outer(const Columns<T>& a, const Terms& terms, const T* operand, int64_t n, T* c, bool accumulate) {
   constexpr int64_t W2 = 2 * kLanes<T>;
   for (int64_t p = 0; p < panels<T>(n); ++p) {
     const T* panel = operand + p * a.depth * W2;
     if (panel_vectors<T>(n, p) == 1)
-      add_outer_panel<T, 1>(a, panel, n - p * W2, c + p * W2, n, accumulate);
+      add_outer_panel<T, 1>(a, terms, panel, n - p * W2, c + p * W2, n, accumulate);
     else
-      add_outer_panel<T, 2>(a, panel, n - p * W2, c + p * W2, n, accumulate);
+      add_outer_panel<T, 2>(a, terms, panel, n - p * W2, c + p * W2, n, accumulate);
   }
 }
 
@@ -131,6 +143,7 @@ class WeightGrads {
     if (f_.dx) add_dx(m, c, dg, scratch);
     if (db_) add_db(m, c.rows, dg);
     m.sync();
+    const Terms all{0, panel_words(c.rows)}, of_h_terms = h_terms(c);
     if (x_ || h_)
       for (int64_t j = 0; j < GC; ++j) {
         const int64_t x_gate = j - Cell::kGradX, h_gate = j - Cell::kGradH;
@@ -139,17 +152,17 @@ class WeightGrads {
         tiles(m, c, dg, stride_, j * l_.H, l_.H, [&](const Columns<T>& a, int64_t unit) {
           if (of_x) {
             const int64_t row = Cell::gate_of_x(int(x_gate)) * l_.H + unit;
-            add_outer(a, x_, l_.I, dw_ih_ + row * l_.I, accumulate);
+            add_outer(a, all, x_, l_.I, dw_ih_ + row * l_.I, accumulate);
           }
           if (of_h) {
             const int64_t row = Cell::gate_of_h(int(h_gate)) * l_.H + unit;
-            add_outer(a, h_, R_, dw_hh_ + row * R_, accumulate);
+            add_outer(a, of_h_terms, h_, R_, dw_hh_ + row * R_, accumulate);
           }
         });
       }
     if (dw_hr_)
       tiles(m, c, dh, dh_stride_, 0, l_.P,
-            [&](const Columns<T>& a, int64_t row) { add_outer(a, m_, l_.H, dw_hr_ + row * l_.H, accumulate); });
+            [&](const Columns<T>& a, int64_t row) { add_outer(a, all, m_, l_.H, dw_hr_ + row * l_.H, accumulate); });
     m.sync();
   }
 
@@ -218,6 +231,14 @@ class WeightGrads {
       for (int64_t k = 0; k < c.rows; ++k) packer.add(at(hidden, kOperand<T>, k * l_.H));
       packer.finish();
     }
+  }
+
+  // Without hx the rows of the first step, in running order, have no h_{t-1}; they stand at one end of a chunk.
+  Terms h_terms(const Chunk& c) const {
+    constexpr int64_t per_word = kPairs ? 2 : 1;
+    const int64_t t = l_.reverse ? l_.T - 1 : 0, none = f_.hx || t < c.first || t >= c.last ? 0 : steps_.batch(t);
+    if (l_.reverse) return {0, words(c.rows - none)};
+    return {none / per_word, words(c.rows)};
   }
 
   template <class Row>
