@@ -16,6 +16,8 @@ GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 NAMES = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
 DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16, torch.float16})
 
+_ELMAN = {"tanh": "rnn_tanh", "relu": "rnn_relu"}
+
 EMPTY_SEQUENCE = "Expected sequence length to be larger than 0 in RNN"
 
 
@@ -36,6 +38,14 @@ class Stack(NamedTuple):
     @property
     def directions(self) -> int:
         return 2 if self.bidirectional else 1
+
+
+def elman(nonlinearity: Any) -> str:
+    """The cell of an RNNCell. Raise torch.nn's RuntimeError for a nonlinearity that there is not."""
+    try:
+        return _ELMAN[nonlinearity]
+    except (KeyError, TypeError):
+        raise RuntimeError(f"Unknown nonlinearity: {nonlinearity}") from None
 
 
 def check_layer_arguments(

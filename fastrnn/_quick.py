@@ -6,7 +6,6 @@ device (`fastrnn._guards`). Ragged batches are looked through each time, because
 the ordinary, also every error, is declined, and the long way (`fastrnn._run`, `autograd`, `ops`) deals with it.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -41,6 +40,7 @@ def quick(
     halves: Halves | None = None,
     reverse: bool = False,
     batch_sizes: list[int] | None = None,
+    owner: Any = None,
 ) -> Any:
     """One layer, checked and run; None where anything is out of the ordinary.
 
@@ -52,9 +52,11 @@ def quick(
         halves: where a layer without gradients finds its weights rounded to bf16; None: they are used as they are.
         reverse: from the last step to the first.
         batch_sizes: rows of each step, N in all, as `_checks.check_packed` wants them.
+        owner: a module that always gives the same step and reverse, and no batch_sizes: its attribute `_last` is the
+            call that it made last, most often the next one too.
 
-    Returns: y (T, B, H), or (N, H), and h_n, or y and (h_n, c_n) for an LSTM, like the states; of a step h_n, or h_n
-    and c_n, as a list or tuple.
+    Returns: y (T, B, H), or (N, H), and h_n, or y and (h_n, c_n) for an LSTM, like the states; of a step the tuple
+    of h_n, or of h_n and c_n.
     """
     if _compiling() or not isinstance(x, Tensor) or len(weights) != 4 or forward_ad._current_level >= 0:
         return None
@@ -63,28 +65,17 @@ def quick(
         if type(hx) not in (tuple, list) or len(hx) != 2:
             return None
         states = hx if hx[0] is not hx[1] else hx[:1]  # the guard wants each tensor once
-    # with what else differs between layers of one shape, which would push each other out
-    key = cell, units, x.shape, x.dtype, x.requires_grad, step, len(states), _grad_enabled(), reverse
-    call = _calls.get(key) if batch_sizes is None else None
-    if (
-        call is None
-        or call.kernels is not _native.kernels
-        or _dispatch_modes()
-        or _tracing() is not None
-        or not call.guard(x, *weights, *states)
-    ):
-        if _any_autocast() or not ops._nothing_between():
+    kind = cell, len(states), _grad_enabled()
+    call = None if owner is None else owner._last
+    if call is None or call.kind != kind or not call.fits(x, *weights, *states):
+        call = _find(kind, x, states, weights, units, step, reverse, batch_sizes)
+        if call is None:
             return None
-        if not _ordinary(cell, x, states, weights, units, step, batch_sizes):
-            return None
-        call = _Call(cell, x, states, weights, units, step, reverse, batch_sizes)
-        if batch_sizes is None:
-            if len(_calls) >= _KEPT:
-                _calls.clear()
-            _calls[key] = call
+        if owner is not None:
+            owner.__dict__["_last"] = call
     if hx is not None and call.lstm:
         states = hx
-    results: Sequence[Tensor]
+    results: tuple[Tensor, ...]
     if call.recording:
         results = autograd._apply(_OneLayer, call, x, *weights, *states)
     else:
@@ -92,7 +83,35 @@ def quick(
         results = call.run(half, None, x, *weights, *states)
     if step:
         return results
-    return results[0], tuple(results[1:]) if call.lstm else results[1]
+    return results[0], results[1:] if call.lstm else results[1]
+
+
+def _find(
+    kind: tuple[str, int, bool],
+    x: Tensor,
+    states: Sequence[Any],
+    weights: Sequence[Any],
+    units: int,
+    step: bool,
+    reverse: bool,
+    batch_sizes: list[int] | None,
+) -> "_Call | None":
+    """The call for these tensors, one that was kept or a new one; None where they are out of the ordinary."""
+    # with what else differs between layers of one shape, which would push each other out
+    key = kind, units, x.shape, x.dtype, x.requires_grad, step, reverse
+    call = _calls.get(key) if batch_sizes is None else None
+    if call is not None and call.fits(x, *weights, *states):
+        return call
+    if _any_autocast() or not ops._nothing_between():
+        return None
+    if not _ordinary(kind[0], x, states, weights, units, step, batch_sizes):
+        return None
+    call = _Call(kind, x, states, weights, units, step, reverse, batch_sizes)
+    if batch_sizes is None:
+        if len(_calls) >= _KEPT:
+            _calls.clear()
+        _calls[key] = call
+    return call
 
 
 def _ordinary(
@@ -126,7 +145,7 @@ class _Call:
 
     def __init__(
         self,
-        cell: str,
+        kind: tuple[str, int, bool],
         x: Tensor,
         states: Sequence[Tensor],
         weights: Sequence[Tensor],
@@ -135,7 +154,8 @@ class _Call:
         reverse: bool,
         batch_sizes: list[int] | None,
     ) -> None:
-        tensors = (x, *weights, *states)
+        tensors, cell = (x, *weights, *states), kind[0]
+        self.kind = kind
         if batch_sizes is not None:
             steps, batch, inputs = len(batch_sizes), batch_sizes[0], x.shape[1]
         else:
@@ -145,19 +165,24 @@ class _Call:
         self.recording = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
         self.kernels = _native.kernels  # another ISA has another layout of the reserve
         self.cell, self.lstm, self.step, self.batch = cell, cell == "lstm", step, batch
-        fixed = self.kernels.fixed(
+        self.forward, self.backward = self.kernels.fixed(
             *(_native.CELLS[cell], self.lstm, step, batch_sizes or [], reverse, steps, batch, inputs, units),
             *(GATES[cell] * units, _native.DTYPES[x.dtype]),
         )
-        self.forward = functools.partial(self.kernels.forward_fixed, fixed)
-        self.backward = functools.partial(self.kernels.backward_fixed, fixed)
         self.reserve = ops._reserve_spec(cell, x, units)
         self.saved: list[Any] = []  # kinds of the tensors that forward saves
         self.ways_back: dict[tuple[bool, ...], _guards.Check] = {}  # (which of dy, dh_n, dc_n are there) -> a guard
 
-    def run(self, half: Tensor | None, reserve: Tensor | None, *tensors: Tensor) -> list[Tensor]:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()  # copies and pickles of a module begin anew
+
+    def fits(self, *tensors: Tensor) -> bool:
+        """Whether it is for these tensors, now: x, weights (4), and as many states as it was made for."""
+        return self.kernels is _native.kernels and not _dispatch_modes() and _tracing() is None and self.guard(*tensors)
+
+    def run(self, half: Tensor | None, reserve: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
         """y (not of a step), h_n and c_n (of an LSTM). tensors: x, weights (4), states."""
-        results: list[Tensor] = self.forward(ops._new, _threads(), half, reserve, *tensors)
+        results: tuple[Tensor, ...] = self.forward(ops._new, _threads(), half, reserve, *tensors)
         return results if results is not None else _report_freed(tensors)
 
     def gradients(self, needed: tuple[bool, ...], above: Sequence[Any], saved: Sequence[Any]) -> Sequence[Any] | None:
@@ -207,7 +232,7 @@ class _OneLayer(Function):
         ctx.save_for_backward(*saved)
         call.saved = call.saved or _guards.kinds(saved)
         ctx.call = call
-        return tuple(results)
+        return results
 
     @staticmethod
     def backward(ctx, *grads):

@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastrnn import _checks, functional
+from fastrnn import _checks
+from fastrnn._quick import quick
+from fastrnn._run import run_step
 from fastrnn.modules import current_weights
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
@@ -16,6 +18,8 @@ _WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 class _Cell(torch.nn.RNNCellBase):
     """What the three cells share."""
+
+    _last: Any = None  # what `quick` keeps here
 
     def __init__(
         self,
@@ -28,6 +32,12 @@ class _Cell(torch.nn.RNNCellBase):
     ) -> None:
         _checks.check_sizes(input_size, hidden_size, Integral)
         super().__init__(input_size, hidden_size, bias, gates, device=device, dtype=dtype)
+
+    def _step(self, cell: str, input: Any, hx: Any) -> Any:
+        """One step: h', or the pair of h' and c' for an LSTM, in a tuple or list."""
+        weights = current_weights(self, _WEIGHTS)
+        results = quick(cell, input, hx, weights, self.hidden_size, True, owner=self)
+        return run_step(cell, input, hx, weights) if results is None else results
 
 
 class RNNCell(_Cell):
@@ -61,8 +71,7 @@ class RNNCell(_Cell):
 
         Errors: `fastrnn.functional.rnn_cell`.
         """
-        w_ih, w_hh, b_ih, b_hh = current_weights(self, _WEIGHTS)
-        return functional.rnn_cell(input, hx, w_ih, w_hh, b_ih, b_hh, self.nonlinearity)
+        return self._step(_checks.elman(self.nonlinearity), input, hx)[0]
 
 
 class GRUCell(_Cell):
@@ -86,8 +95,7 @@ class GRUCell(_Cell):
 
         Errors: `fastrnn.functional.gru_cell`.
         """
-        w_ih, w_hh, b_ih, b_hh = current_weights(self, _WEIGHTS)
-        return functional.gru_cell(input, hx, w_ih, w_hh, b_ih, b_hh)
+        return self._step("gru", input, hx)[0]
 
 
 class LSTMCell(_Cell):
@@ -111,5 +119,5 @@ class LSTMCell(_Cell):
 
         Errors: `fastrnn.functional.lstm_cell`.
         """
-        w_ih, w_hh, b_ih, b_hh = current_weights(self, _WEIGHTS)
-        return functional.lstm_cell(input, hx, w_ih, w_hh, b_ih, b_hh)
+        h_n, c_n = self._step("lstm", input, hx)
+        return h_n, c_n

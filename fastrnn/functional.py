@@ -32,7 +32,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from fastrnn._checks import NAMES, Stack
+from fastrnn._checks import NAMES, Stack, elman
 from fastrnn._quick import quick
 from fastrnn._run import run_layers, run_step, sizes_of
 
@@ -154,9 +154,7 @@ def rnn_cell(
     Weights of one layer of a stack, both biases or neither. Dtypes and errors as at the head of this module;
     RuntimeError also for a nonlinearity other than 'tanh' and 'relu'.
     """
-    if nonlinearity not in ("tanh", "relu"):
-        raise RuntimeError(f"Unknown nonlinearity: {nonlinearity}")
-    return _step("rnn_" + nonlinearity, input, hx, (w_ih, w_hh, b_ih, b_hh))[0]
+    return _step(elman(nonlinearity), input, hx, (w_ih, w_hh, b_ih, b_hh))[0]
 
 
 def gru_cell(
@@ -192,11 +190,11 @@ def lstm_cell(
     return h_n, c_n
 
 
-def _step(cell: str, input: Any, hx: Any, weights: Sequence[Any]) -> list[Tensor]:
+def _step(cell: str, input: Any, hx: Any, weights: Sequence[Any]) -> Sequence[Tensor]:
     """One step, whose size is read off its weights."""
     w_hh = weights[1]
     if isinstance(w_hh, Tensor) and w_hh.dim() == 2:
-        results: list[Tensor] | None = quick(cell, input, hx, weights, w_hh.shape[1], True)
+        results: Sequence[Tensor] | None = quick(cell, input, hx, weights, w_hh.shape[1], True)
         if results is not None:
             return results
     return run_step(cell, input, hx, weights)

@@ -28,7 +28,7 @@ def current_weights(module: torch.nn.Module, names: Sequence[str]) -> list[Any]:
     `torch.func.functional_call` has put in their place."""
     held = module._parameters  # looked up first: attribute access of nn.Module costs a microsecond a weight
     try:
-        return [held[name] for name in names]
+        return [*map(held.__getitem__, names)]
     except KeyError:
         return [held[name] if name in held else getattr(module, name) for name in names]
 
@@ -38,6 +38,7 @@ class _Recurrent(torch.nn.RNNBase):
 
     recurrent_layer = staticmethod(autograd.recurrent_layer)  # one layer in one direction; `reference` has its own
     _halves: Halves | None = None
+    _last: Any = None  # what `quick` keeps here
 
     def __init__(
         self,
@@ -104,9 +105,10 @@ class _Recurrent(torch.nn.RNNBase):
             self.num_layers == 1
             and not (self.bidirectional or self.batch_first or self.proj_size)
             and self.recurrent_layer is autograd.recurrent_layer
-            and (results := quick(cell, input, hx, weights, self.hidden_size, halves=self._halves)) is not None
         ):
-            return results
+            results = quick(cell, input, hx, weights, self.hidden_size, halves=self._halves, owner=self)
+            if results is not None:
+                return results
         stack = _checks.Stack(
             cell,
             self.input_size,

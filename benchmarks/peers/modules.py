@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from benchmarks.grid import Case
 from benchmarks.peers.common import Prepared, Weights, build, random_gradient, random_input
+from benchmarks.timing import turn
 
 
 def _flat(result: Any) -> torch.Tensor:
@@ -24,13 +25,36 @@ def _flat(result: Any) -> torch.Tensor:
     return output.reshape(-1, output.shape[-1])
 
 
-def _in_precision(layer: torch.nn.Module, precision: str) -> tuple[torch.dtype, Callable[[Any], Any]]:
+class _WithoutGradients:
+    """A call under no_grad, which the calls of a window enter together, as those of a decoding loop do."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+
+    def __call__(self) -> Any:
+        with torch.no_grad():
+            return self._call()
+
+    def window(self, calls: int) -> tuple[float, float]:
+        with torch.no_grad():
+            return turn(self._call, calls)
+
+
+def _state(case: Case) -> tuple[Any, ...]:
+    """What a step is given besides its input: decoding has a state. Zeros, so that peers without one agree."""
+    if case.group != "step":
+        return ()
+    h, c = (torch.zeros((case.B, case.H) if case.unrolled else (1, case.B, case.H)) for _ in range(2))
+    return ((h, c),) if case.cell == "lstm" else (h,)
+
+
+def _in_precision(layer: torch.nn.Module, precision: str) -> tuple[torch.dtype, Callable[..., Any]]:
     """The dtype of module and input, and the call in that precision."""
     if precision == "autocast":
 
-        def call(source: Any) -> Any:
+        def call(*inputs: Any) -> Any:
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                return layer(source)
+                return layer(*inputs)
 
         return torch.float32, call
     if precision == "weights":
@@ -60,20 +84,17 @@ def calls(
         source = pack_padded_sequence(leaf, torch.tensor(case.lengths))
         leaf = source.data
     leaf.requires_grad_(mode == "train")
-
-    def forward() -> Any:
-        with torch.no_grad():
-            return call(source)
-
+    state = _state(case)
+    forward = _WithoutGradients(lambda: call(source, *state))
     if mode == "forward":
         return forward, forward
     if mode == "grad":
-        return (lambda: call(source)), forward
+        return (lambda: call(source, *state)), forward
     gradient = random_gradient((case.rows, case.H * (2 if case.bidirectional else 1)))
     leaves = [leaf, *layer.parameters()]
 
     def train() -> Any:
-        output = _flat(call(source))
+        output = _flat(call(source, *state))
         return torch.autograd.grad(output, leaves, gradient.to(output.dtype))
 
     return train, forward

@@ -31,6 +31,8 @@ struct Fixed {
   py::object one, T, B, N, I, H, rows;  // sizes of results, as `new` takes them; rows: G*H
 };
 
+constexpr const char* kFixed = "fastrnn.Fixed";
+
 struct NoMemory {};  // a tensor has none: its storage was freed
 
 // Where the tensor's values are; null for None.
@@ -75,14 +77,14 @@ void unlocked(const Layer& l, F&& call) {
   call();
 }
 
-// body(fixed, arguments): its result, a new reference; None where a tensor has no memory.
+// body(fixed): its result, a new reference; None where a tensor has no memory.
 template <class F>
-PyObject* guarded(PyObject* const* given, Py_ssize_t count, Py_ssize_t least, Py_ssize_t most, F&& body) {
+PyObject* guarded(PyObject* self, Py_ssize_t count, Py_ssize_t least, Py_ssize_t most, F&& body) {
   if (count < least || count > most) return PyErr_Format(PyExc_TypeError, "got %zd arguments", count);
-  const auto* fixed = static_cast<const Fixed*>(PyCapsule_GetPointer(given[0], "fastrnn.Fixed"));
+  const auto* fixed = static_cast<const Fixed*>(PyCapsule_GetPointer(self, kFixed));
   if (!fixed) return nullptr;
   try {
-    return body(*fixed, given + 1).release().ptr();
+    return body(*fixed).release().ptr();
   } catch (const NoMemory&) {
     Py_RETURN_NONE;
   } catch (py::error_already_set& error) {
@@ -103,25 +105,25 @@ int threads(PyObject* number) {
 
 Sequence rows_of(void* data, const Layer& l, int64_t width) { return {data, l.B * width, width}; }
 
-// (fixed, new, threads, half, reserve, x, w_ih, w_hh, b_ih, b_hh[, hx[, cx]]) -> [y (not of a step), h_n, c_n (of a
-// cell that has one)]; half and reserve may be None. None instead: a tensor has no memory.
-PyObject* forward_fixed(PyObject*, PyObject* const* given, Py_ssize_t count) {
-  return guarded(given, count, 10, 12, [&](const Fixed& f, PyObject* const* g) {
+// A Fixed's: (new, threads, half, reserve, x, w_ih, w_hh, b_ih, b_hh[, hx[, cx]]) -> (y (not of a step), h_n, c_n (of a
+// cell that has one)); half and reserve may be None. None instead: a tensor has no memory.
+PyObject* forward_fixed(PyObject* self, PyObject* const* g, Py_ssize_t count) {
+  return guarded(self, count, 9, 11, [&](const Fixed& f) {
     PyObject *const make = g[0], *const x = g[4];
     ForwardArgs args{f.layer, {}, {}, nullptr, nullptr, {}, nullptr, nullptr, nullptr};
     args.layer.threads = threads(g[1]);
     args.reserve = values(g[3]);
     args.x = rows_of(values(x), f.layer, f.layer.I);
     args.w = {values(g[5]), values(g[6]), values(g[7]), values(g[8]), nullptr, values(g[2])};
-    if (count > 10) args.hx = values(g[9]);
-    if (count > 11) args.cx = values(g[10]);
+    if (count > 9) args.hx = values(g[9]);
+    if (count > 10) args.cx = values(g[10]);
     const py::object h_n = state(f, make, x), c_n = f.cell_state ? state(f, make, x) : py::object();
     const py::object y = f.step ? h_n : sequence(f, make, x, f.H);
     args.y = rows_of(values(y.ptr()), f.layer, f.layer.H);
     args.h_n = f.step ? args.y.data : values(h_n.ptr());
     if (f.cell_state) args.c_n = values(c_n.ptr());
     unlocked(f.layer, [&] { run_forward(f.cell, args); });
-    py::list results(size_t(!f.step + 1 + f.cell_state));
+    py::tuple results(size_t(!f.step + 1 + f.cell_state));
     size_t n = 0;
     if (!f.step) results[n++] = y;
     results[n++] = h_n;
@@ -130,12 +132,12 @@ PyObject* forward_fixed(PyObject*, PyObject* const* given, Py_ssize_t count) {
   });
 }
 
-// (fixed, new, threads, needed, dy, dh_n, dc_n, x, hx, cx, w_ih, w_hh, b_ih, b_hh, y, reserve) -> the gradients of x,
+// A Fixed's: (new, threads, needed, dy, dh_n, dc_n, x, hx, cx, w_ih, w_hh, b_ih, b_hh, y, reserve) -> the gradients of x,
 // hx, cx, w_ih, w_hh, b_ih and b_hh, None for those that the tuple `needed` of bools says no to. dy, dh_n, dc_n, hx and
 // cx may be None.
 // None instead of all: a tensor has no memory.
-PyObject* backward_fixed(PyObject*, PyObject* const* given, Py_ssize_t count) {
-  return guarded(given, count, 16, 16, [&](const Fixed& f, PyObject* const* g) {
+PyObject* backward_fixed(PyObject* self, PyObject* const* g, Py_ssize_t count) {
+  return guarded(self, count, 15, 15, [&](const Fixed& f) {
     constexpr int kGradients = 7;
     PyObject *const make = g[0], *const needed = g[2], *const x = g[6];
     if (!PyTuple_Check(needed) || PyTuple_GET_SIZE(needed) != kGradients) throw py::value_error("needed: seven bools");
@@ -171,28 +173,26 @@ PyObject* backward_fixed(PyObject*, PyObject* const* given, Py_ssize_t count) {
   });
 }
 
-// What these two take first. batch_sizes: none for a dense batch; they are copied.
-py::capsule fixed(int cell, bool cell_state, bool step, std::vector<int64_t> batch_sizes, bool reverse, int64_t T,
-                  int64_t B, int64_t I, int64_t H, int64_t rows, int dtype) {
+template <PyObject* (*F)(PyObject*, PyObject* const*, Py_ssize_t)>
+py::object method(const char* name, const py::capsule& self) {
+  static PyMethodDef definition{name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(F)), METH_FASTCALL,
+                                nullptr};
+  auto made = py::reinterpret_steal<py::object>(PyCFunction_New(&definition, self.ptr()));
+  if (!made) throw py::error_already_set();
+  return made;
+}
+
+// The two functions of one Fixed. batch_sizes: none for a dense batch; they are copied.
+py::tuple fixed(int cell, bool cell_state, bool step, std::vector<int64_t> batch_sizes, bool reverse, int64_t T,
+                int64_t B, int64_t I, int64_t H, int64_t rows, int dtype) {
   const int64_t N = std::accumulate(batch_sizes.begin(), batch_sizes.end(), int64_t(0));
   auto* call = new Fixed{cell,        cell_state,  step,        std::move(batch_sizes),
                          {},          py::int_(1), py::int_(T), py::int_(B),
                          py::int_(N), py::int_(I), py::int_(H), py::int_(rows)};
   const int64_t* sizes = call->batch_sizes.empty() ? nullptr : call->batch_sizes.data();
   call->layer = Layer{T, B, I, H, 0, sizes, reverse, DType(dtype), 1};
-  return py::capsule(call, "fastrnn.Fixed", [](void* p) { delete static_cast<Fixed*>(p); });
-}
-
-template <PyObject* (*F)(PyObject*, PyObject* const*, Py_ssize_t)>
-constexpr PyMethodDef fast_method(const char* name) {
-  return {name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(F)), METH_FASTCALL, nullptr};
-}
-
-void add_fixed(py::module_& m) {
-  static PyMethodDef methods[] = {
-      fast_method<&forward_fixed>("forward_fixed"), fast_method<&backward_fixed>("backward_fixed"), {}};
-  m.def("fixed", &fixed);
-  if (PyModule_AddFunctions(m.ptr(), methods) < 0) throw py::error_already_set();
+  const py::capsule self(call, kFixed, [](void* p) { delete static_cast<Fixed*>(p); });
+  return py::make_tuple(method<&forward_fixed>("forward_fixed", self), method<&backward_fixed>("backward_fixed", self));
 }
 
 }  // namespace

@@ -216,7 +216,7 @@ PYBIND11_MODULE(FASTRNN_CONCAT(_kernels_, FASTRNN_ISA), m) {
   m.attr("CELLS") = fastrnn::cell_names();
   m.def("forward", &fastrnn::forward);
   m.def("backward", &fastrnn::backward);
-  fastrnn::add_fixed(m);
+  m.def("fixed", &fastrnn::fixed);
   m.def("pack_halves", &fastrnn::halves);
   m.def("reserve_size", &fastrnn::reserve);
   m.def("bf16", &fastrnn::bf16_name);
