@@ -31,8 +31,11 @@ inline Plan make_plan(Pass pass, const Layer& l, int64_t rows, int64_t gates, in
   // from a near third-level one; and while each thread's own sums of weight gradients stay small.
   const int64_t sums = gates * l.H * (l.I + l.R()) * int64_t(sizeof(T));
   const bool near = weights <= (1280 << 10), less_near = machine().near_l3 && weights <= (8 << 20);
-  p.split_rows =
-      p.threads > 1 && (near || less_near) && l.B >= (near ? 4 : 8) * p.threads && sums * p.threads <= (64 << 20);
+  // Tiles of few registers are low: few rows pass through many of them, each of which reads the weights anew.
+  const bool low = kVectorRegisters < 32 && pass == Pass::forward && machine().near_l3 && weights >= (1 << 20) &&
+                   l.B < 24 * p.threads;
+  p.split_rows = p.threads > 1 && (near || less_near) && !low && l.B >= (near ? 4 : 8) * p.threads &&
+                 sums * p.threads <= (64 << 20);
   // A team costs some microseconds a call and, when units are split, a barrier a step.
   if (flops < 4e5 || (!p.split_rows && step_flops < 6e4)) p.threads = 1;
   if (p.split_rows)
