@@ -1,5 +1,8 @@
 """The short way: it gives what the long way gives, in every order of calls, and declines what it is not for."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from quick_calls import CELLS, FORMS, LAYERS, SIZES, STEPS, arguments, long, short
@@ -81,6 +84,30 @@ def test_a_loop_is_looked_through_once(cell, form, taken):
                 out = module(x, hx)
     # without states, with new ones, and (in the loop with gradients) with these
     assert taken == {"runs": 10, "looks": 4}
+
+
+def test_the_last_call_is_not_taken_for_another_one():
+    """What a module kept of its last call serves the next one only where that is alike."""
+    module, x, h = fastrnn.RNNCell(4, 4), torch.randn(2, 4), torch.randn(2, 4)
+    assert module(x, h).requires_grad
+    with torch.no_grad():
+        assert not module(x, h).requires_grad
+        assert torch.equal(module(x), module(x, torch.zeros(2, 4)))
+        tanh = module(x, h)
+        module.nonlinearity = "relu"
+        assert not torch.equal(module(x, h), tanh) and (module(x, h) >= 0).all()
+        assert module(x[:1], h[:1]).shape == (1, 4)
+        assert module.double()(x.double(), h.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_copies_and_pickles_leave_the_last_call_behind(cell):
+    for module, x in ((STEPS[cell](4, 5), torch.randn(2, 4)), (LAYERS[cell](4, 5), torch.randn(3, 2, 4))):
+        expected = module(x)[0]
+        assert module._last is not None
+        for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+            assert other._last is None
+            assert torch.equal(other(x)[0], expected)
 
 
 @pytest.mark.parametrize("cell", CELLS)
