@@ -48,8 +48,8 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
-# The package is installed beside a copy of the tests, not into .venv: the sanitized kernels must not replace the
-# ordinary ones, and tests run from this folder would import those. The sanitizers' runtimes and libstdc++ have to
+# The package is installed beside a copy of all else, where it also stands for its sources, and not into .venv: the
+# sanitized kernels must not replace the ordinary ones, and tests run from this folder would import those. The sanitizers' runtimes and libstdc++ have to
 # be in the process before the interpreter, which was not built with them. Leaks are Python's and torch's own.
 SANITIZED := $(CURDIR)/build/sanitize
 PRELOAD = $(shell for lib in libasan.so libubsan.so libstdc++.so; do gcc -print-file-name=$$lib; done)
@@ -57,7 +57,8 @@ sanitize: $(INSTALLED)
 	@command -v gcc >/dev/null || { echo "make sanitize needs gcc: its sanitizer libraries are preloaded" >&2; exit 1; }
 	rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)/tree
 	CC=gcc CXX=g++ FASTRNN_SANITIZE=1 $(BIN)/python -m pip install --no-deps --target $(SANITIZED)/site .
-	cp -r pyproject.toml csrc tests benchmarks $(SANITIZED)/tree
+	cp -r $(filter-out fastrnn build,$(wildcard *)) $(SANITIZED)/tree
+	ln -s ../site/fastrnn $(SANITIZED)/tree/fastrnn
 	cd $(SANITIZED)/tree && PYTHONPATH=$(SANITIZED)/site LD_PRELOAD="$(PRELOAD)" \
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	  $(CURDIR)/$(BIN)/python -m pytest -o timeout=1800 $(PYTEST)

@@ -78,10 +78,25 @@ def test_sparse_is_refused():
         fastrnn.GRU(5, 6)(torch.randn(4, 3, 5).to_sparse())
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("T, B", [(1, 2), (1, 7), (3, 7)])
 @pytest.mark.parametrize("cell", CELLS)
-def test_nan_weight_shows_at_the_first_step(cell):
-    case = Case(cell, 1, 2, 3, 4, state=False)
+def test_a_broken_weight_shows_at_the_first_step(cell, T, B, value):
+    """Also where no state is given: zero times infinity is NaN."""
+    case = Case(cell, T, B, 3, 40, state=False)
     args = arguments(case, requires_grad=False)
-    args[4][:] = float("nan")
+    args[4][-1, -1] = value
     y = outputs(recurrent_layer, case, args)[0]
-    assert y.isnan().all()
+    assert y[0, :, -1].isnan().all()
+    assert y[0].isnan().sum() == B
+
+
+@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm"])
+def test_a_broken_gradient_of_the_first_step_shows_in_every_weight(cell):
+    case = Case(cell, 1, 7, 3, 40, state=False)
+    args = arguments(case)
+    y = outputs(recurrent_layer, case, args)[0]
+    above = torch.zeros_like(y)
+    above[0, 2, -1] = float("nan")
+    for grad in torch.autograd.grad(y, args[3:7], above):
+        assert grad[-1].isnan().all()

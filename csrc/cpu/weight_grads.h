@@ -1,6 +1,8 @@
 // What a chunk's gate gradients dg add up to: dx = dg W_ih, dW_ih = dg^T x, dW_hh = dg^T h_{t-1}, db = column sums,
 // and under a projection dW_hr = dh^T h. Products over all rows of the chunk.
 #pragma once
+#include <cmath>
+
 #include "sequence.h"
 #include "weights.h"
 
@@ -143,7 +145,7 @@ class WeightGrads {
     if (f_.dx) add_dx(m, c, dg, scratch);
     if (db_) add_db(m, c.rows, dg);
     m.sync();
-    const Terms all{0, panel_words(c.rows)}, of_h_terms = h_terms(c);
+    const Terms all{0, panel_words(c.rows)}, with_h = h_terms(c);
     if (x_ || h_)
       for (int64_t j = 0; j < GC; ++j) {
         const int64_t x_gate = j - Cell::kGradX, h_gate = j - Cell::kGradH;
@@ -156,7 +158,7 @@ class WeightGrads {
           }
           if (of_h) {
             const int64_t row = Cell::gate_of_h(int(h_gate)) * l_.H + unit;
-            add_outer(a, of_h_terms, h_, R_, dw_hh_ + row * R_, accumulate);
+            add_outer(a, finite(j * l_.H + unit, a.count) ? with_h : all, h_, R_, dw_hh_ + row * R_, accumulate);
           }
         });
       }
@@ -239,6 +241,12 @@ class WeightGrads {
     const int64_t t = l_.reverse ? l_.T - 1 : 0, none = f_.hx || t < c.first || t >= c.last ? 0 : steps_.batch(t);
     if (l_.reverse) return {0, words(c.rows - none)};
     return {none / per_word, words(c.rows)};
+  }
+
+  // Whether these columns of dg are known to be: a zero h_{t-1} then gives them no part of dW_hh.
+  bool finite(int64_t first, int64_t count) const {
+    if (!db_) return false;
+    return std::all_of(db_ + first, db_ + first + count, [](T sum) { return std::isfinite(sum); });
   }
 
   template <class Row>

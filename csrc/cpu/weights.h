@@ -26,13 +26,14 @@ class GateWeights {
         l_(f.layer),
         R_(l_.R()),
         NB_(B_::count(l_.H)),
-        given_(f.hx),
         half_(kTakesHalf ? static_cast<const uint32_t*>(f.w.half) : nullptr),
         expanded_(half_ && all_rows >= kExpandedRows),
         packed_(half_ || l_.dtype != kOperand<T> || all_rows > kUnpackedRows) {
     if (packed_ && !half_) {
       w_ih_ = ws.take<T>(NB_ * panel_words(l_.I) * W);
       w_hh_ = ws.take<T>(NB_ * panel_words(R_) * W);
+      // to look costs as much as a row's product
+      if (!f.hx && !kPairs && l_.B >= 4) finite_ = ws.take<bool>(NB_);
     }
     b_ih_ = ws.take<T>(NB_ * W);
     b_hh_ = ws.take<T>(NB_ * W);
@@ -51,7 +52,8 @@ class GateWeights {
       const Block block_u = block(u);
       if (packed_ && !half_) {
         pack(w_ih_, w_.w_ih, l_.I, block_u);
-        if (given_ || l_.T > 1) pack(w_hh_, w_.w_hh, R_, block_u);
+        pack(w_hh_, w_.w_hh, R_, block_u);
+        if (finite_) finite_[u] = all_finite(w_hh_ + u * R_ * W, R_ * block_u.width());
       }
       pack_bias(b_ih_ + u * W, w_.b_ih, block_u);
       pack_bias(b_hh_ + u * W, w_.b_hh, block_u);
@@ -73,9 +75,10 @@ class GateWeights {
     product(b, rows, R_, h, stride, half_ ? half_size<Cell>(l_.H, l_.I) : 0, w_hh_, w_.w_hh, b_hh_ + b.index * W,
             scratch, out);
   }
-  // the same at a sequence's first step, where h is hx: that is zero if none was given
+  // the same at a sequence's first step, where h is hx: zero if none was given, and the product is if the weights are
+  // finite
   void recurrent_first(const Block& b, int64_t rows, const T* h, int64_t stride, T* scratch, T* out) const {
-    if (given_) return recurrent(b, rows, h, stride, scratch, out);
+    if (!finite_ || !finite_[b.index]) return recurrent(b, rows, h, stride, scratch, out);
     for (int64_t r = 0; r < rows; ++r)
       std::memcpy(out + r * b.width(), b_hh_ + b.index * W, size_t(b.width()) * sizeof(T));
   }
@@ -90,6 +93,20 @@ class GateWeights {
       const auto c = B_::column(b, j);
       return c.unit < 0 ? nullptr : at(w, l_.dtype, (c.gate * l_.H + c.unit) * K);
     });
+  }
+
+  // of whole vectors
+  static bool all_finite(const T* values, int64_t count) {
+    constexpr int chains = 4;
+    Vec<T> zeros[chains] = {};  // but where an infinity or a NaN comes in
+    int64_t i = 0;
+    for (; i + chains * L <= count; i += chains * L)
+      for (int j = 0; j < chains; ++j) zeros[j] += load(values + i + j * L) * T(0);
+    for (; i < count; i += L) zeros[0] += load(values + i) * T(0);
+    for (int j = 1; j < chains; ++j) zeros[0] += zeros[j];
+    for (int l = 0; l < L; ++l)
+      if (!(zeros[0][l] == T(0))) return false;
+    return true;
   }
 
   void pack_bias(T* dst, const void* bias, const Block& b) const {
@@ -137,11 +154,11 @@ class GateWeights {
   const Weights& w_;
   const Layer& l_;
   const int64_t R_, NB_;
-  const bool given_;              // whether there is an hx
   const uint32_t* half_;          // both matrices as bf16 words, or null
   const bool expanded_, packed_;  // bf16 words are expanded panel by panel; the weights do not lie as they were given
   T *w_ih_ = nullptr, *w_hh_ = nullptr;  // [block][word of k][gate][unit]
   T* w_hr_ = nullptr;                    // [panel][word of k][2L]
+  bool* finite_ = nullptr;               // without hx: whether all of W_hh in a block is
   T *b_ih_, *b_hh_;                      // [block][gate][unit]
 };
 

@@ -1,5 +1,6 @@
 """The parts every task shares: batches, scores, speed, the recipe and the layers of the backends."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -135,6 +136,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 20)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator is told to keep memory")
+@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="AddressSanitizer has its own allocator")
 def test_freed_memory_is_used_again():
     def faults(keep):
         code = FAULTS.format(keep=keep)
