@@ -225,7 +225,7 @@ class _OneLayer(Function):
     @staticmethod
     def forward(ctx, call, *tensors):
         size, dtype = call.reserve
-        reserve = ops._empty((size,), tensors[0], dtype) if size else ops._NOTHING
+        reserve = ops._reserve(size, tensors[0], dtype) if size else ops._NOTHING
         results = call.run(None, reserve if size else None, *tensors)
         ctx.set_materialize_grads(False)
         saved = (*tensors, results[0], reserve)

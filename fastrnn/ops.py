@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastrnn import _cuda, _cuda_layer, _native
+from fastrnn import _cuda, _cuda_layer, _memory, _native
 from fastrnn._checks import GATES
 
 # Order of the gradients that layer_backward returns, and of its `needed` flags.
@@ -75,6 +75,12 @@ def _reserve_spec(cell: str, x: Tensor, units: int) -> tuple[int, torch.dtype]:
     return rows * per_row, dtype
 
 
+def _reserve(size: int, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Memory for so many values, where x is."""
+    large = _memory.take(size, dtype) if x.is_cpu else None
+    return _empty((size,), x, dtype) if large is None else large
+
+
 def _forward_kernel(
     cell: str,
     x: Tensor,
@@ -100,7 +106,7 @@ def _forward_kernel(
     reserve = _NOTHING
     if training:
         size, dtype = _reserve_spec(cell, x, units)
-        reserve = _empty((size,), x, dtype)
+        reserve = _reserve(size, x, dtype)
     x, x_step, x_row = _strided(x)  # type: ignore[assignment]
     y_step, y_row = (batch * width if batch_sizes is None else 0), width
     # every temporary below must live until the kernel returns
