@@ -48,9 +48,10 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
-# The package is installed beside a copy of all else, where it also stands for its sources, and not into .venv: the
-# sanitized kernels must not replace the ordinary ones, and tests run from this folder would import those. The sanitizers' runtimes and libstdc++ have to
-# be in the process before the interpreter, which was not built with them. Leaks are Python's and torch's own.
+# The package is installed beside a copy of all else, in which fastrnn/ is a link to it, and not into .venv: the
+# sanitized kernels must not replace the ordinary ones, and tests run from this folder would import those. The
+# sanitizers' runtimes and libstdc++ have to be in the process before the interpreter, which was not built with them.
+# Leaks are Python's and torch's own.
 SANITIZED := $(CURDIR)/build/sanitize
 PRELOAD = $(shell for lib in libasan.so libubsan.so libstdc++.so; do gcc -print-file-name=$$lib; done)
 sanitize: $(INSTALLED)

@@ -65,10 +65,10 @@ def quick(
         if type(hx) not in (tuple, list) or len(hx) != 2:
             return None
         states = hx if hx[0] is not hx[1] else hx[:1]  # the guard wants each tensor once
-    kind = cell, len(states), _grad_enabled()
+    kind = cell, units, len(states), _grad_enabled()
     call = None if owner is None else owner._last
     if call is None or call.kind != kind or not call.fits(x, *weights, *states):
-        call = _find(kind, x, states, weights, units, step, reverse, batch_sizes)
+        call = _find(kind, x, states, weights, step, reverse, batch_sizes)
         if call is None:
             return None
         if owner is not None:
@@ -87,26 +87,28 @@ def quick(
 
 
 def _find(
-    kind: tuple[str, int, bool],
+    kind: tuple[str, int, int, bool],
     x: Tensor,
     states: Sequence[Any],
     weights: Sequence[Any],
-    units: int,
     step: bool,
     reverse: bool,
     batch_sizes: list[int] | None,
 ) -> "_Call | None":
-    """The call for these tensors, one that was kept or a new one; None where they are out of the ordinary."""
+    """The call for these tensors, one that was kept or a new one; None where they are out of the ordinary.
+
+    kind: cell, H, number of states, and whether gradients are recorded.
+    """
     # with what else differs between layers of one shape, which would push each other out
-    key = kind, units, x.shape, x.dtype, x.requires_grad, step, reverse
+    key = kind, x.shape, x.dtype, x.requires_grad, step, reverse
     call = _calls.get(key) if batch_sizes is None else None
     if call is not None and call.fits(x, *weights, *states):
         return call
     if _any_autocast() or not ops._nothing_between():
         return None
-    if not _ordinary(kind[0], x, states, weights, units, step, batch_sizes):
+    if not _ordinary(kind[0], x, states, weights, kind[1], step, batch_sizes):
         return None
-    call = _Call(kind, x, states, weights, units, step, reverse, batch_sizes)
+    call = _Call(kind, x, states, weights, step, reverse, batch_sizes)
     if batch_sizes is None:
         if len(_calls) >= _KEPT:
             _calls.clear()
@@ -145,16 +147,15 @@ class _Call:
 
     def __init__(
         self,
-        kind: tuple[str, int, bool],
+        kind: tuple[str, int, int, bool],
         x: Tensor,
         states: Sequence[Tensor],
         weights: Sequence[Tensor],
-        units: int,
         step: bool,
         reverse: bool,
         batch_sizes: list[int] | None,
     ) -> None:
-        tensors, cell = (x, *weights, *states), kind[0]
+        tensors, (cell, units, *_) = (x, *weights, *states), kind
         self.kind = kind
         if batch_sizes is not None:
             steps, batch, inputs = len(batch_sizes), batch_sizes[0], x.shape[1]

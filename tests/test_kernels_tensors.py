@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from layers import CELLS, Case, arguments, outputs
+from layers import CELLS, Case, arguments, outputs, ragged
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing._internal.two_tensor import TwoTensor
 
@@ -91,12 +91,17 @@ def test_a_broken_weight_shows_at_the_first_step(cell, T, B, value):
     assert y[0].isnan().sum() == B
 
 
-@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm"])
-def test_a_broken_gradient_of_the_first_step_shows_in_every_weight(cell):
-    case = Case(cell, 1, 7, 3, 40, state=False)
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("form", ["dense", "ragged"])
+@pytest.mark.parametrize("T", [1, 3])
+@pytest.mark.parametrize("cell", ["rnn_tanh", "gru", "lstm"])
+def test_a_broken_gradient_of_the_first_step_shows_in_every_weight(cell, T, form, reverse):
+    case = Case(cell, T, 7, 3, 40, state=False, reverse=reverse)
+    if form == "ragged":
+        case = ragged(case)
     args = arguments(case)
     y = outputs(recurrent_layer, case, args)[0]
     above = torch.zeros_like(y)
-    above[0, 2, -1] = float("nan")
+    above.view(-1, 40)[-1 if reverse else 2, -1] = float("nan")  # a row of the first step in running order
     for grad in torch.autograd.grad(y, args[3:7], above):
         assert grad[-1].isnan().all()

@@ -40,11 +40,11 @@ class _WithoutGradients:
             return turn(self._call, calls)
 
 
-def _state(case: Case) -> tuple[Any, ...]:
-    """What a step is given besides its input: decoding has a state. Zeros, so that peers without one agree."""
-    if case.group != "step":
+def _state(case: Case, dtype: torch.dtype) -> tuple[Any, ...]:
+    """What a single step is given besides its input: decoding has a state. Zeros, so that peers without one agree."""
+    if case.T > 1:
         return ()
-    h, c = (torch.zeros((case.B, case.H) if case.unrolled else (1, case.B, case.H)) for _ in range(2))
+    h, c = (torch.zeros((case.B, case.H) if case.unrolled else (1, case.B, case.H), dtype=dtype) for _ in range(2))
     return ((h, c),) if case.cell == "lstm" else (h,)
 
 
@@ -84,7 +84,7 @@ def calls(
         source = pack_padded_sequence(leaf, torch.tensor(case.lengths))
         leaf = source.data
     leaf.requires_grad_(mode == "train")
-    state = _state(case)
+    state = _state(case, dtype)
     forward = _WithoutGradients(lambda: call(source, *state))
     if mode == "forward":
         return forward, forward

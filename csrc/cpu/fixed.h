@@ -132,10 +132,9 @@ PyObject* forward_fixed(PyObject* self, PyObject* const* g, Py_ssize_t count) {
   });
 }
 
-// A Fixed's: (new, threads, needed, dy, dh_n, dc_n, x, hx, cx, w_ih, w_hh, b_ih, b_hh, y, reserve) -> the gradients of x,
-// hx, cx, w_ih, w_hh, b_ih and b_hh, None for those that the tuple `needed` of bools says no to. dy, dh_n, dc_n, hx and
-// cx may be None.
-// None instead of all: a tensor has no memory.
+// A Fixed's: (new, threads, needed, dy, dh_n, dc_n, x, hx, cx, w_ih, w_hh, b_ih, b_hh, y, reserve) -> the gradients of
+// x, hx, cx, w_ih, w_hh, b_ih and b_hh, None for those that the tuple `needed` of bools says no to. dy, dh_n, dc_n, hx
+// and cx may be None. None instead of all: a tensor has no memory.
 PyObject* backward_fixed(PyObject* self, PyObject* const* g, Py_ssize_t count) {
   return guarded(self, count, 15, 15, [&](const Fixed& f) {
     constexpr int kGradients = 7;
