@@ -76,8 +76,8 @@ def _reserve_spec(cell: str, x: Tensor, units: int) -> tuple[int, torch.dtype]:
 
 
 def _reserve(size: int, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Memory for so many values, where x is."""
-    large = _memory.take(size, dtype) if x.is_cpu else None
+    """Memory for so many values beside x, which is on the CPU."""
+    large = _memory.take(size, dtype)
     return _empty((size,), x, dtype) if large is None else large
 
 

@@ -75,8 +75,8 @@ class GateWeights {
     product(b, rows, R_, h, stride, half_ ? half_size<Cell>(l_.H, l_.I) : 0, w_hh_, w_.w_hh, b_hh_ + b.index * W,
             scratch, out);
   }
-  // the same at a sequence's first step, where h is hx: zero if none was given, and the product is if the weights are
-  // finite
+  // the same at a sequence's first step, where h is hx. Without one h is zero, and where the weights are known to be
+  // finite the product is, too: the bias is left.
   void recurrent_first(const Block& b, int64_t rows, const T* h, int64_t stride, T* scratch, T* out) const {
     if (!finite_ || !finite_[b.index]) return recurrent(b, rows, h, stride, scratch, out);
     for (int64_t r = 0; r < rows; ++r)
