@@ -2,7 +2,7 @@
 //
 // An epilogue has kOutputs values a unit from the product (its gates), load(step, row, unit), which may run before the
 // product is there, and finish(loaded, step, row, unit, sums), which writes and returns the value that the next product
-// takes from (row, unit), kResults of them. rows(step) is how many rows take part.
+// takes from (row, unit), kResults of them. rows(step) is how many rows take part; units() is asked on the host, too.
 #pragma once
 #include "../cells/registry.h"
 #include "operand.cuh"
@@ -35,7 +35,7 @@ struct ForwardCell {
     A gx[G], gh[G], h, c;
   };
   FASTRNN_DEVICE int rows(const Step& s) const { return s.batch; }
-  FASTRNN_DEVICE int units() const { return H; }
+  FASTRNN_BOTH int units() const { return H; }
 
   FASTRNN_DEVICE void load(Loaded& l, const Step& s, int b, int u) const {
     const int64_t row = (s.row + b) * G;
@@ -87,7 +87,7 @@ struct ForwardProjection {
 
   struct Loaded {};
   FASTRNN_DEVICE int rows(const Step& s) const { return s.batch; }
-  FASTRNN_DEVICE int units() const { return P; }
+  FASTRNN_BOTH int units() const { return P; }
   FASTRNN_DEVICE void load(Loaded&, const Step&, int, int) const {}
   FASTRNN_DEVICE void finish(const Loaded&, const Step& s, int b, int u, const A (&sums)[1], A (&out)[1]) const {
     out[0] = sums[0];
@@ -115,7 +115,7 @@ struct BackwardCell {
     A saved[Cell::kSaved + 1], h, h_prev, c, c_prev, dh, dc;
   };
   FASTRNN_DEVICE int rows(const Step& s) const { return s.batch > s.leaving ? s.batch : s.leaving; }
-  FASTRNN_DEVICE int units() const { return H; }
+  FASTRNN_BOTH int units() const { return H; }
 
   FASTRNN_DEVICE void load(Loaded& l, const Step& s, int b, int u) const {
     const int64_t state = int64_t(b) * H + u, row = s.row + b;
@@ -173,7 +173,7 @@ struct BackwardProjection {
     A dh;
   };
   FASTRNN_DEVICE int rows(const Step& s) const { return s.batch > s.leaving ? s.batch : s.leaving; }
-  FASTRNN_DEVICE int units() const { return P; }
+  FASTRNN_BOTH int units() const { return P; }
   FASTRNN_DEVICE void load(Loaded& l, const Step& s, int b, int u) const {
     l.dh = carry_h[int64_t(b) * P + u];
     if (b < s.batch) l.dh += value<Op>(dy, (s.row + b) * P + u);
