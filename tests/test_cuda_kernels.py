@@ -167,7 +167,8 @@ def test_a_wait_that_is_too_long_is_told_and_done_again(device, persistent, monk
     with pytest.warns(RuntimeWarning, match="waited too long"):
         stepwise = outputs(recurrent_layer, case, args)
     stepwise += gradients(stepwise, args)
-    slack = 0 if device == "emulated" else 0.02  # a GPU's compiler may contract the two kernels differently
+    # the doing again has the order of k of the kernel that gave up, and a GPU's compiler may contract differently
+    slack = 0 if device == "emulated" and persistent == "b" else 0.02
     for a, b in zip(late, stepwise, strict=True):
         torch.testing.assert_close(a, b, rtol=slack, atol=slack)
     status.zero_()

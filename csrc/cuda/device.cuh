@@ -3,8 +3,10 @@
 // the tests (tests/cpp/emulated.h), which runs every thread as a fiber.
 #pragma once
 #include <cstdint>
+#include <map>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 
 #include "../problem.h"
 #include "plan.h"
@@ -79,6 +81,14 @@ FASTRNN_DEVICE float to_tf32(float v) {
   return __uint_as_float(r);
 }
 FASTRNN_DEVICE float as_float(uint32_t v) { return __uint_as_float(v); }
+FASTRNN_DEVICE uint32_t as_bits(float v) { return __float_as_uint(v); }
+
+// ---- by the special function unit, to a few units in the last place ----------------------------------------------------
+FASTRNN_DEVICE float fast_exp(float x) { return __expf(x); }
+FASTRNN_DEVICE float fast_divide(float a, float b) { return __fdividef(a, b); }
+
+// The value of lane ^ mask; all lanes of the warp together.
+FASTRNN_DEVICE uint32_t shuffle_xor(uint32_t v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }
 
 // ---- matrix instructions: c (16, 8) += a (16, k) b (k, 8), fragments as in the PTX manual ----------------------------
 #define FASTRNN_MMA(name, shape, type)                                                        \
@@ -228,34 +238,25 @@ class LaunchConfig {
   cudaLaunchAttribute attribute_[2];
 };
 
-// Whether at least one cluster, or all blocks of a cooperative launch, can run at once.
+// Clusters, or blocks of a cooperative launch, that can run at once.
 template <class... P>
-inline bool can_run(void (*kernel)(P...), const Launch& l) {
-  struct Answer {
-    void (*kernel)(P...);
-    int device;
-    unsigned grid_x, grid_y, shared, cluster;
-    bool yes;
-  };
-  static thread_local Answer last{};  // the driver takes long to answer, and calls come by thousands
+inline int64_t at_once(void (*kernel)(P...), const Launch& l) {
+  // the driver takes long to answer, and calls come by thousands
+  static thread_local std::map<std::tuple<void (*)(P...), int, unsigned, unsigned>, int64_t> known;
   int device = 0;
   check(cudaGetDevice(&device), "device");
-  if (last.kernel == kernel && last.device == device && last.grid_x == l.grid_x && last.grid_y == l.grid_y &&
-      last.shared == l.shared && last.cluster == l.cluster)
-    return last.yes;
+  const auto [place, fresh] = known.try_emplace({kernel, device, l.shared, l.cooperative ? 0 : l.cluster}, 0);
+  if (!fresh) return place->second;
   const LaunchConfig<P...> config(kernel, l);
   int count = 0;
-  bool yes = false;
   if (l.cooperative) {
     check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&count, kernel, int(l.threads), l.shared), "occupancy");
-    yes = int64_t(count) * device_facts().processors >= int64_t(l.grid_x) * l.grid_y;
-  } else if (cudaOccupancyMaxActiveClusters(&count, kernel, config.get()) == cudaSuccess) {
-    yes = count > 0;
-  } else {
+    count *= device_facts().processors;
+  } else if (cudaOccupancyMaxActiveClusters(&count, kernel, config.get()) != cudaSuccess) {
     cudaGetLastError();  // the question itself is the error: such a cluster cannot be
+    count = 0;
   }
-  last = {kernel, device, l.grid_x, l.grid_y, l.shared, l.cluster, yes};
-  return yes;
+  return place->second = count;
 }
 
 template <class... P>

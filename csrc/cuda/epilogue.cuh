@@ -1,8 +1,13 @@
 // What follows the product for one (row, unit): the cell, or the projection's plain store. Every tier uses these.
 //
-// An epilogue has kOutputs values a unit from the product (its gates), load(step, row, unit), which may run before the
-// product is there, and finish(loaded, step, row, unit, sums), which writes and returns the value that the next product
-// takes from (row, unit), kResults of them. rows(step) is how many rows take part; units() is asked on the host, too.
+// An epilogue has kOutputs values a unit from the product (its gates) and three kinds of values beside it:
+//   Fixed    of a unit, the same in every step: fix(unit)
+//   State    of (row, unit), from step to step: start(row, unit) reads it from memory, where keep() puts it; the kernels
+//            that run all steps hold it in registers
+//   Loaded   of (step, row, unit): load() may run before the product is there, and does nothing with what it loads, so
+//            that nobody waits for it there
+// finish() takes all of them and the sums, writes, and returns the values that the next product takes from (row, unit),
+// kResults of them. rows(step) is how many rows take part; units() is asked on the host, too.
 #pragma once
 #include "../cells/registry.h"
 #include "operand.cuh"
@@ -31,35 +36,55 @@ struct ForwardCell {
   A *saved, *c_saved;    // (N, kSaved, H), (N, H); null: inference
   S* hidden;             // (N, H) or null
 
+  struct Fixed {
+    A b_ih[G], b_hh[G];
+  };
+  struct State {
+    A h, c;
+  };
   struct Loaded {
-    A gx[G], gh[G], h, c;
+    A gx[G];
   };
   FASTRNN_DEVICE int rows(const Step& s) const { return s.batch; }
   FASTRNN_BOTH int units() const { return H; }
 
-  FASTRNN_DEVICE void load(Loaded& l, const Step& s, int b, int u) const {
-    const int64_t row = (s.row + b) * G;
+  FASTRNN_DEVICE void fix(Fixed& f, int u) const {
 #pragma unroll
     for (int g = 0; g < G; ++g) {
-      const int64_t at = (row + g) * H + u;
-      const A projected_x = gx_native ? static_cast<const A*>(gx)[at] : Op::load(static_cast<const S*>(gx)[at]);
-      l.gx[g] = projected_x + value<Op>(b_ih, int64_t(g) * H + u);
-      l.gh[g] = value<Op>(b_hh, int64_t(g) * H + u);
+      f.b_ih[g] = value<Op>(b_ih, int64_t(g) * H + u);
+      f.b_hh[g] = value<Op>(b_hh, int64_t(g) * H + u);
     }
-    const int64_t state = int64_t(b) * H + u;
-    l.h = Cell::kReadsHPrev ? h[state] : A(0);
-    l.c = Cell::kHasCellState ? c[state] : A(0);
+  }
+  FASTRNN_DEVICE void start(State& z, int b, int u) const {
+    const int64_t at = int64_t(b) * H + u;
+    z.h = Cell::kReadsHPrev ? h[at] : A(0);
+    z.c = Cell::kHasCellState ? c[at] : A(0);
+  }
+  FASTRNN_DEVICE void keep(const State& z, int b, int u) const {
+    const int64_t at = int64_t(b) * H + u;
+    if (Cell::kReadsHPrev) h[at] = z.h;
+    if (Cell::kHasCellState) c[at] = z.c;
+  }
+  FASTRNN_DEVICE void load(Loaded& l, const Step& s, int b, int u) const {
+    const int64_t at = (s.row + b) * G * H + u;
+    if (gx_native) {
+#pragma unroll
+      for (int g = 0; g < G; ++g) l.gx[g] = static_cast<const A*>(gx)[at + int64_t(g) * H];
+    } else {
+#pragma unroll
+      for (int g = 0; g < G; ++g) l.gx[g] = Op::load(static_cast<const S*>(gx)[at + int64_t(g) * H]);
+    }
   }
 
-  FASTRNN_DEVICE void finish(const Loaded& l, const Step& s, int b, int u, const A (&sums)[G], A (&out)[1]) const {
-    A gh[G], keep[Cell::kSaved + 1], cn = A(0);
+  FASTRNN_DEVICE void finish(const Fixed& f, State& z, const Loaded& l, const Step& s, int b, int u, const A (&sums)[G],
+                             A (&out)[1]) const {
+    A x[G], gh[G], keep[Cell::kSaved + 1], cn = A(0);
 #pragma unroll
-    for (int g = 0; g < G; ++g) gh[g] = l.gh[g] + sums[g];
-    Cell::template forward<DeviceMath<A>>(l.gx, gh, l.h, l.c, out[0], cn, keep);
+    for (int g = 0; g < G; ++g) x[g] = l.gx[g] + f.b_ih[g], gh[g] = f.b_hh[g] + sums[g];
+    Cell::template forward<typename Op::Math>(x, gh, z.h, z.c, out[0], cn, keep);
     const int64_t state = int64_t(b) * H + u, row = s.row + b;
-    if (Cell::kReadsHPrev) h[state] = out[0];
+    z.h = out[0], z.c = cn;
     if (Cell::kHasCellState) {
-      c[state] = cn;
       if (c_saved) c_saved[row * H + u] = cn;
       if (b >= s.last_from) c_n[state] = Op::store(cn);
     }
@@ -75,6 +100,9 @@ struct ForwardCell {
   }
 };
 
+// An epilogue's kinds of values that it has none of.
+struct Nothing {};
+
 // y = W_hr h
 template <class Op>
 struct ForwardProjection {
@@ -85,11 +113,17 @@ struct ForwardProjection {
   int P;
   S *y, *h_n;  // (N, P), (B, P)
 
-  struct Loaded {};
+  using Fixed = Nothing;
+  using State = Nothing;
+  using Loaded = Nothing;
   FASTRNN_DEVICE int rows(const Step& s) const { return s.batch; }
   FASTRNN_BOTH int units() const { return P; }
+  FASTRNN_DEVICE void fix(Fixed&, int) const {}
+  FASTRNN_DEVICE void start(State&, int, int) const {}
+  FASTRNN_DEVICE void keep(const State&, int, int) const {}
   FASTRNN_DEVICE void load(Loaded&, const Step&, int, int) const {}
-  FASTRNN_DEVICE void finish(const Loaded&, const Step& s, int b, int u, const A (&sums)[1], A (&out)[1]) const {
+  FASTRNN_DEVICE void finish(const Fixed&, State&, const Loaded&, const Step& s, int b, int u, const A (&sums)[1],
+                             A (&out)[1]) const {
     out[0] = sums[0];
     y[(s.row + b) * P + u] = Op::store(out[0]);
     if (b >= s.last_from) h_n[int64_t(b) * P + u] = Op::store(out[0]);
@@ -111,47 +145,62 @@ struct BackwardCell {
   A *carry_h, *carry_c;       // (B, H): gradients passed on directly
   S *dg, *dhx, *dcx;          // (N, GC, H), (B, H) or null
 
+  using Fixed = Nothing;
+  struct State {
+    A dh, dc;  // gradients that a step passes on directly
+  };
   struct Loaded {
-    A saved[Cell::kSaved + 1], h, h_prev, c, c_prev, dh, dc;
+    A saved[Cell::kSaved + 1], c, c_prev;
+    S h, h_prev, dy;
   };
   FASTRNN_DEVICE int rows(const Step& s) const { return s.batch > s.leaving ? s.batch : s.leaving; }
   FASTRNN_BOTH int units() const { return H; }
 
+  FASTRNN_DEVICE void fix(Fixed&, int) const {}
+  FASTRNN_DEVICE void start(State& z, int b, int u) const {
+    const int64_t at = int64_t(b) * H + u;
+    z.dh = projected ? A(0) : carry_h[at];
+    z.dc = Cell::kHasCellState ? carry_c[at] : A(0);
+  }
+  FASTRNN_DEVICE void keep(const State& z, int b, int u) const {
+    const int64_t at = int64_t(b) * H + u;
+    if (!projected) carry_h[at] = z.dh;
+    if (Cell::kHasCellState) carry_c[at] = z.dc;
+  }
   FASTRNN_DEVICE void load(Loaded& l, const Step& s, int b, int u) const {
     const int64_t state = int64_t(b) * H + u, row = s.row + b;
-    l.dh = projected ? A(0) : carry_h[state];
-    l.dc = Cell::kHasCellState ? carry_c[state] : A(0);
     if (b >= s.batch) return;
-    if (!projected) l.dh += value<Op>(dy, row * H + u);
+    l.dy = !projected && dy ? dy[row * H + u] : S(0);
 #pragma unroll
     for (int i = 0; i < Cell::kSaved; ++i) l.saved[i] = saved[(row * Cell::kSaved + i) * H + u];
     const bool before = b < s.continuing;
-    l.h = Cell::kReadsH ? value<Op>(y, row * H + u) : A(0);
-    l.h_prev = !Cell::kReadsHPrev ? A(0) : before ? value<Op>(y, (s.before + b) * H + u) : value<Op>(hx, state);
-    l.c = l.c_prev = A(0);
+    if (Cell::kReadsH) l.h = y[row * H + u];
+    if (Cell::kReadsHPrev) l.h_prev = before ? y[(s.before + b) * H + u] : hx ? hx[state] : S(0);
     if (Cell::kHasCellState) {
       l.c = c_saved[row * H + u];
       l.c_prev = before ? c_saved[(s.before + b) * H + u] : value<Op>(cx, state);
     }
   }
 
-  FASTRNN_DEVICE void finish(const Loaded& l, const Step& s, int b, int u, const A (&sums)[1],
+  FASTRNN_DEVICE void finish(const Fixed&, State& z, const Loaded& l, const Step& s, int b, int u, const A (&sums)[1],
                              A (&out)[kResults]) const {
     const int64_t state = int64_t(b) * H + u, row = s.row + b;
-    const A dh = l.dh + sums[0];
+    A dh = z.dh + sums[0];
     if (b >= s.batch) {
       if (dhx && !projected) dhx[state] = Op::store(dh);
-      if (Cell::kHasCellState && dcx) dcx[state] = Op::store(l.dc);
+      if (Cell::kHasCellState && dcx) dcx[state] = Op::store(z.dc);
 #pragma unroll
       for (int g = 0; g < kResults; ++g) out[g] = A(0);
       return;
     }
+    if (!projected) dh += Op::load(l.dy);
+    const A h = Cell::kReadsH ? Op::load(l.h) : A(0), h_prev = Cell::kReadsHPrev ? Op::load(l.h_prev) : A(0);
+    const A c = Cell::kHasCellState ? l.c : A(0), c_prev = Cell::kHasCellState ? l.c_prev : A(0);
     A grad[GC], dh_prev, dc_prev = A(0);
-    Cell::template backward<DeviceMath<A>>(l.saved, l.h, l.h_prev, l.c, l.c_prev, dh, l.dc, grad, dh_prev, dc_prev);
+    Cell::template backward<typename Op::Math>(l.saved, h, h_prev, c, c_prev, dh, z.dc, grad, dh_prev, dc_prev);
 #pragma unroll
     for (int j = 0; j < GC; ++j) dg[(row * GC + j) * H + u] = Op::store(grad[j]);
-    if (!projected) carry_h[state] = dh_prev;
-    if (Cell::kHasCellState) carry_c[state] = dc_prev;
+    z.dh = projected ? A(0) : dh_prev, z.dc = dc_prev;
 #pragma unroll
     for (int g = 0; g < kResults; ++g) out[g] = grad[Cell::kGradH + g];
   }
@@ -169,24 +218,32 @@ struct BackwardProjection {
   A* carry_h;   // (B, P): dh_n, until the row's last step has taken it
   S *dh, *dhx;  // (N, P); (B, P) or null
 
-  struct Loaded {
+  using Fixed = Nothing;
+  struct State {
     A dh;
+  };
+  struct Loaded {
+    S dy;
   };
   FASTRNN_DEVICE int rows(const Step& s) const { return s.batch > s.leaving ? s.batch : s.leaving; }
   FASTRNN_BOTH int units() const { return P; }
+  FASTRNN_DEVICE void fix(Fixed&, int) const {}
+  FASTRNN_DEVICE void start(State& z, int b, int u) const { z.dh = carry_h[int64_t(b) * P + u]; }
+  FASTRNN_DEVICE void keep(const State& z, int b, int u) const { carry_h[int64_t(b) * P + u] = z.dh; }
   FASTRNN_DEVICE void load(Loaded& l, const Step& s, int b, int u) const {
-    l.dh = carry_h[int64_t(b) * P + u];
-    if (b < s.batch) l.dh += value<Op>(dy, (s.row + b) * P + u);
+    l.dy = dy && b < s.batch ? dy[(s.row + b) * P + u] : S(0);
   }
-  FASTRNN_DEVICE void finish(const Loaded& l, const Step& s, int b, int u, const A (&sums)[1], A (&out)[1]) const {
-    out[0] = l.dh + sums[0];
+  FASTRNN_DEVICE void finish(const Fixed&, State& z, const Loaded& l, const Step& s, int b, int u, const A (&sums)[1],
+                             A (&out)[1]) const {
+    out[0] = z.dh + sums[0];
     const int64_t state = int64_t(b) * P + u;
     if (b >= s.batch) {
       if (dhx) dhx[state] = Op::store(out[0]);
       out[0] = A(0);
       return;
     }
-    carry_h[state] = A(0);
+    out[0] += Op::load(l.dy);
+    z.dh = A(0);
     dh[(s.row + b) * P + u] = Op::store(out[0]);
   }
 };

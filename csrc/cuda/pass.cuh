@@ -5,7 +5,7 @@
 #pragma once
 #include <algorithm>
 
-#include "persistent.cuh"
+#include "team.cuh"
 
 namespace fastrnn {
 namespace cuda {
@@ -41,27 +41,33 @@ class Pass {
 
   template <class Cell>
   void plan_forward() {
-    w_ = weights<ForwardCell<Cell, Op>>(c_.H, c_.R());
-    ring(c_.R());
+    using Epilogue = ForwardCell<Cell, Op>;
+    plan_ = plan<Epilogue>();
+    w_ = weights<Epilogue>(c_.H, Layout<Op>::blocks(c_.R()));
+    for (auto& slot : slot_) slot = operand(c_.R());
     flags_ = space_.take<uint32_t>(kFlags + 1);
     carry_h_ = space_.take<A>(Cell::kReadsHPrev ? c_.B * c_.H : 0);
     carry_c_ = space_.take<A>(Cell::kHasCellState ? c_.B * c_.H : 0);
     if (c_.P) {
-      w_hr_ = weights<ForwardProjection<Op>>(c_.P, c_.H);
+      w_hr_ = weights<ForwardProjection<Op>>(c_.P, Layout<Op>::blocks(c_.H));
       between_ = operand(c_.H);
     }
   }
 
   template <class Cell>
   void plan_backward() {
-    const int64_t depth = Cell::kGates * c_.H;
-    w_ = weights<BackwardCell<Cell, Op>>(c_.R(), depth);
-    ring(depth);
+    using Epilogue = BackwardCell<Cell, Op>;
+    plan_ = plan<Epilogue>();
+    for (auto& slot : slot_) {
+      slot = plan_.tier == 'a' ? backward_operand<Epilogue, true>() : backward_operand<Epilogue, false>();
+      slot.data = space_.take<E>(elements(slot));
+    }
+    w_ = weights<Epilogue>(c_.R(), slot_[0].kblocks);
     flags_ = space_.take<uint32_t>(kFlags + 1);
     carry_h_ = space_.take<A>(c_.B * c_.R());
     carry_c_ = space_.take<A>(Cell::kHasCellState ? c_.B * c_.H : 0);
     if (c_.P) {
-      w_hr_ = weights<BackwardProjection<Op>>(c_.H, c_.P);
+      w_hr_ = weights<BackwardProjection<Op>>(c_.H, Layout<Op>::blocks(c_.P));
       between_ = operand(c_.P);
     }
   }
@@ -71,7 +77,7 @@ class Pass {
     plan_forward<Cell>();
     const Steps steps(c_);
     const int64_t H = c_.H, R = c_.R();
-    pack<ForwardCell<Cell, Op>>(f.w_hh, R, 1, H, R, w_);
+    pack<ForwardCell<Cell, Op>>(f.w_hh, R, 1, H, R, w_, slot_[0]);
     Begin<Op> start{storage(f.hx), {slot_[0], slot_[1]}, c_.B, R, elements(slot_[0]), {}, {carry_h_, carry_c_}, {}};
     start.from[0] = storage(f.hx), start.from[1] = storage(f.cx);
     start.n[0] = Cell::kReadsHPrev ? c_.B * H : 0, start.n[1] = Cell::kHasCellState ? c_.B * H : 0;
@@ -101,7 +107,7 @@ class Pass {
       }
     } else if constexpr (Cell::kHasCellState) {
       const ForwardProjection<Op> projection{int(c_.P), storage(f.y), storage(f.h_n)};
-      pack<ForwardProjection<Op>>(f.w_hr, H, 1, c_.P, H, w_hr_);
+      pack<ForwardProjection<Op>>(f.w_hr, H, 1, c_.P, H, w_hr_, between_);
       begin(Begin<Op>{nullptr, {between_, {}}, c_.B, H, elements(between_), {}, {}, {}});
       for (int64_t s = 0; s < c_.T; ++s) {
         const Step step = steps.forward(s);
@@ -116,7 +122,7 @@ class Pass {
     plan_backward<Cell>();
     const Steps steps(c_);
     const int64_t H = c_.H, R = c_.R(), depth = Cell::kGates * H;
-    pack<BackwardCell<Cell, Op>>(f.w_hh, 1, R, R, depth, w_);
+    pack<BackwardCell<Cell, Op>, Cell::kGates>(f.w_hh, 1, R, R, depth, w_, slot_[0]);
     Begin<Op> start{nullptr, {slot_[0], slot_[1]}, c_.B, depth, elements(slot_[0]), {}, {carry_h_, carry_c_}, {}};
     start.from[0] = storage(f.dh_n), start.from[1] = storage(f.dc_n);
     start.n[0] = c_.B * R, start.n[1] = Cell::kHasCellState ? c_.B * H : 0;
@@ -136,7 +142,7 @@ class Pass {
       }
     } else if constexpr (Cell::kHasCellState) {
       const BackwardProjection<Op> projection{int(c_.P), storage(f.dy), carry_h_, storage(f.dh), storage(f.dhx)};
-      pack<BackwardProjection<Op>>(f.w_hr, 1, H, H, c_.P, w_hr_);
+      pack<BackwardProjection<Op>>(f.w_hr, 1, H, H, c_.P, w_hr_, between_);
       begin(Begin<Op>{nullptr, {between_, {}}, c_.B, c_.P, elements(between_), {}, {}, {}});
       for (int64_t s = 0; s <= c_.T; ++s) {
         const Step step = steps.backward(s);
@@ -150,67 +156,31 @@ class Pass {
   template <class Epilogue>
   Plan plan() const {
     return make_plan(c_, [&](char tier) {
-      return tier == 'a' ? obstacle<Epilogue, ClusterExchange<Op, kTeam>>()
-                         : obstacle<Epilogue, GridExchange<Op, kTeam>>();
+      const DeviceFacts d = device_facts();
+      return tier == 'a' ? Persistent<Op, Epilogue, true>(c_).obstacle(d)
+                         : Persistent<Op, Epilogue, false>(c_).obstacle(d);
     });
   }
 
  private:
-  static constexpr int kTeam = 2;          // batch groups that resident weights serve together
   static constexpr int64_t kFlags = 1024;  // processors of any device, at least; one more says that a block gave up
-
-  template <class Epilogue, class Exchange>
-  Need need() const {
-    using Sh = Share<Epilogue, Exchange::kCluster>;
-    Need n;
-    n.matrix = Op::kMatrix;
-    n.per_piece = Layout<Op>::kPerPiece;
-    n.kblocks = Layout<Op>::blocks(Epilogue::kBackward ? int64_t(Epilogue::kResults) * c_.H : c_.H);
-    n.capacity = Sh::KS * Sh::KBW;
-    n.blocks = unsigned((c_.H + Sh::UT * Sh::U - 1) / (Sh::UT * Sh::U));
-    n.teams = unsigned((c_.B + 8 * kTeam - 1) / (8 * kTeam));
-    n.shared = 0;
-    if constexpr (Op::kMatrix) n.shared = resident_shared<Op, Epilogue, kTeam, Exchange>(n.kblocks);
-    return n;
-  }
-  template <class Exchange>
-  Launch resident_launch(const Need& n) const {
-    Launch l;
-    l.grid_x = n.blocks;
-    l.grid_y = n.teams;
-    l.threads = kThreads;
-    l.shared = n.shared;
-    l.stream = c_.stream;
-    l.cluster = Exchange::kCluster ? n.blocks : 1;
-    l.cooperative = !Exchange::kCluster;
-    return l;
-  }
-  template <class Epilogue, class Exchange>
-  std::string obstacle() const {
-    const Need n = need<Epilogue, Exchange>();
-    std::string why = cuda::obstacle(Exchange::kCluster ? 'a' : 'b', c_, n, device_facts());
-    if constexpr (Op::kMatrix)
-      if (why.empty() && !can_run(resident_kernel<Op, Epilogue, kTeam, Exchange>, resident_launch<Exchange>(n)))
-        why = "its blocks cannot all run at once";
-    return why;
-  }
 
   // Runs all steps in one launch if the plan says so.
   template <class Epilogue>
   bool resident(const Epilogue& epi, const Begin<Op>& start) const {
     if constexpr (Op::kMatrix) {
-      const char tier = plan<Epilogue>().tier;
-      if (tier == 'a') run_resident<ClusterExchange<Op, kTeam>>(epi, start);
-      if (tier == 'b') run_resident<GridExchange<Op, kTeam>>(epi, start);
-      return tier != 'c';
+      if (plan_.tier == 'a') run_resident<true>(epi, start);
+      if (plan_.tier == 'b') run_resident<false>(epi, start);
+      return plan_.tier != 'c';
     }
     return false;
   }
-  template <class Exchange, class Epilogue>
+  template <bool CLUSTER, class Epilogue>
   void run_resident(const Epilogue& epi, Begin<Op> start) const {
     Resident<Op> p;
     p.steps = StepTable::of(c_);
     p.count = int(c_.T) + Epilogue::kBackward;
+    p.rows = int(c_.B);
     p.backward = Epilogue::kBackward;
     p.reverse = c_.reverse;
     p.w = reinterpret_cast<const Piece*>(w_);
@@ -219,14 +189,14 @@ class Pass {
     p.failed = flags_ + kFlags;
     p.status = c_.status;
     p.timeout_ns = c_.timeout_ns;
-    launch(resident_kernel<Op, Epilogue, kTeam, Exchange>, resident_launch<Exchange>(need<Epilogue, Exchange>()), epi,
-           p);
+    Persistent<Op, Epilogue, CLUSTER>(c_).with_team(
+        [&](auto kernel, const Launch& l, auto) { launch(kernel, l, epi, p); });
     start.flag_count = 0;
     Launch again;
     again.threads = kThreads;
-    again.shared = Tile<Op, Epilogue, kTeam>::kShared;
+    again.shared = Tile<Op, Epilogue, 2>::kShared;
     again.stream = c_.stream;
-    launch(again_kernel<Op, Epilogue, kTeam>, again, epi, p, start);
+    launch(again_kernel<Op, Epilogue, 2>, again, epi, p, start);
   }
 
   static constexpr int kMaxGroups = 4;  // batch groups a block takes at most
@@ -235,13 +205,13 @@ class Pass {
   static S* storage(void* p) { return static_cast<S*>(p); }
 
   template <class Epilogue>
-  static int64_t packed_size(int64_t units, int64_t K) {
+  static int64_t packed_pieces(int64_t units, int kblocks) {
     constexpr int U = 8 * kUnitHalves<Epilogue>;
-    return (units + U - 1) / U * U * Epilogue::kOutputs * Layout<Op>::blocks(K) * Layout<Op>::kBlock;
+    return (units + U - 1) / U * U * Epilogue::kOutputs * kblocks * 4;
   }
   template <class Epilogue>
-  E* weights(int64_t units, int64_t K) {
-    return space_.take<E>(packed_size<Epilogue>(units, K));
+  E* weights(int64_t units, int kblocks) {
+    return space_.take<E>(packed_pieces<Epilogue>(units, kblocks) * Layout<Op>::kPerPiece);
   }
   Operand<Op> operand(int64_t K) {
     Operand<Op> o;
@@ -249,8 +219,12 @@ class Pass {
     o.data = space_.take<E>(elements(o));
     return o;
   }
-  void ring(int64_t K) {
-    for (auto& slot : slot_) slot = operand(K);
+  template <class Epilogue, bool CLUSTER>
+  Operand<Op> backward_operand() const {
+    Operand<Op> o;
+    o.kblocks = Persistent<Op, Epilogue, CLUSTER>::kblocks(c_);
+    o.spread = int(Persistent<Op, Epilogue, CLUSTER>::spread(c_));
+    return o;
   }
   int64_t elements(const Operand<Op>& o) const { return int64_t(groups_) * o.kblocks * Layout<Op>::kBlock * 8; }
 
@@ -261,11 +235,14 @@ class Pass {
     l.stream = c_.stream;
     return l;
   }
-  template <class Epilogue>
-  void pack(const void* src, int64_t row, int64_t column, int64_t units, int64_t K, E* dst) const {
-    const int64_t size = packed_size<Epilogue>(units, K);
-    launch(pack_kernel<Op>, launch_for(size), storage(src), row, column, int(units), int(Epilogue::kOutputs),
-           int(kUnitHalves<Epilogue>), K, Layout<Op>::blocks(K), size, dst);
+  // For a product with operand `in`, whose k runs over RESULTS of each unit.
+  template <class Epilogue, int RESULTS = 1>
+  void pack(const void* src, int64_t row, int64_t column, int64_t units, int64_t K, E* dst,
+            const Operand<Op>& in) const {
+    const int64_t pieces = packed_pieces<Epilogue>(units, in.kblocks);
+    const Packing<Op> p{storage(src),          dst, row,        column,  int(units), Epilogue::kOutputs,
+                        kUnitHalves<Epilogue>, K,   in.kblocks, RESULTS, in.spread,  int(pieces)};
+    launch(pack_kernel<Op>, launch_for(pieces), p);
   }
   void begin(const Begin<Op>& p) const {
     launch(begin_kernel<Op>, launch_for(std::max({p.elements, p.n[0], p.n[1]})), p);
@@ -300,6 +277,7 @@ class Pass {
   const int groups_;
   E *w_ = nullptr, *w_hr_ = nullptr;  // packed
   uint32_t* flags_ = nullptr;
+  Plan plan_;
   Operand<Op> slot_[2], between_;  // recurrent operand, read and written in turn; the projection's other side
   A *carry_h_ = nullptr, *carry_c_ = nullptr;  // (B, R) or (B, H), (B, H)
 };

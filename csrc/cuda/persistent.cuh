@@ -1,9 +1,11 @@
 // Tiers a and b: one launch for all steps. A block keeps the weights of its units in registers; after each step the blocks
 // hand one another what the next product needs.
 //
-//   ClusterExchange  (tier a, sm_90)  blocks of one cluster write into each other's shared memory; a barrier in the
-//                                     receiver's shared memory counts the bytes
-//   GridExchange     (tier b, sm_80)  through the second-level cache; each block raises a flag when its part is written
+//   gather_kernel    a block has the rows of W of its units, and needs all of h: blocks hand round what they computed.
+//     ClusterExchange  (tier a, sm_90)  blocks of one cluster write into each other's shared memory; a barrier in the
+//                                       receiver's shared memory counts the bytes
+//     GridExchange     (tier b, sm_80)  through the second-level cache; each block raises a flag when its part is written
+//   scatter_kernel   (tier a, backward; scatter.cuh)  a block has the columns of W of its units, and hands round sums.
 //
 // Two buffers take turns. A block writes into one only after it has every other block's part of the step before, and a
 // block hands out that part only after it has read the buffer that is now written: nobody overwrites what is still read.
@@ -21,6 +23,7 @@ template <class Op>
 struct Resident {
   StepTable steps;
   int count;  // steps to run: T, and one more in backward
+  int rows;   // of the batch
   bool backward, reverse;
   const Piece* w;       // [tile][k block][half][lane]
   Operand<Op> slot[2];  // [batch group][k block][lane]; both start as begin_kernel leaves them
@@ -34,63 +37,92 @@ struct Resident {
   }
 };
 
-// Waits until ready() for at most p.timeout_ns; negative: not at all.
+// Waits until ready() for at most p.timeout_ns; negative: not at all. The clock is slow to read: a short wait never asks.
 template <class Op, class Ready>
 FASTRNN_DEVICE bool wait_for(const Resident<Op>& p, Ready&& ready) {
   if (ready()) return true;
-  const uint64_t start = nanoseconds();
+  if (p.timeout_ns < 0) return false;
+  uint64_t start = 0;
   for (int polls = 1;; ++polls) {
-    if (p.timeout_ns >= 0 && ready()) return true;
     pause();
-    if ((polls % 64 == 0 || p.timeout_ns < 0) && int64_t(nanoseconds() - start) > p.timeout_ns) return false;
+    if (ready()) return true;
+    if (polls % 64 != 0) continue;
+    const uint64_t now = nanoseconds();
+    if (start == 0) start = now;
+    if (int64_t(now - start) > p.timeout_ns) return false;
   }
 }
 
-template <class Op, int NT>
-struct ClusterExchange {
-  static constexpr bool kCluster = true;
-  Piece* first;   // two times [batch group][k block][lane], this block's copies
-  uint64_t* bar;  // two
-  int pieces;     // that reach a block in a step
-  int kblocks, first_group;
+// Ends a kernel in which some wait was too long.
+template <class Op>
+FASTRNN_DEVICE void give_up(const Resident<Op>& p) {
+  if (thread_index() != 0) return;
+  *p.failed = 1;
+  if (p.status) store_system(p.status, 1);
+}
 
-  static FASTRNN_BOTH unsigned shared_bytes(int kblocks) { return 16 + 2u * unsigned(NT * kblocks) * 512; }
+// Two buffers in the shared memory of every block of a cluster, filled in turn by all of its blocks: step s reads buffer
+// s % 2, for steps 1, 2, ...
+struct Mailbox {
+  Piece* first;
+  uint64_t* bar;   // two
+  int size;        // of a buffer, in pieces
+  unsigned bytes;  // that reach it in a step
 
-  FASTRNN_DEVICE void begin(const Resident<Op>& p, unsigned char* shared, int group, int units_per_step) {
-    kblocks = p.slot[0].kblocks, first_group = group, pieces = units_per_step;
-    first = reinterpret_cast<Piece*>(shared);
-    bar = reinterpret_cast<uint64_t*>(first + 2 * NT * kblocks * 32);
-    const Piece* initial = p.slot[0].group(first_group);
-    for (int i = thread_index(); i < NT * kblocks * 32; i += kThreads)
-      buffer(0)[i] = buffer(1)[i] = load_piece(initial + i);
+  static FASTRNN_BOTH unsigned shared_bytes(int size) { return 16 + 2u * unsigned(size) * 16; }
+
+  // Others may send after the next cluster barrier.
+  FASTRNN_DEVICE void begin(unsigned char* memory, int size_, int incoming) {
+    size = size_, bytes = unsigned(incoming) * 16;
+    first = reinterpret_cast<Piece*>(memory);
+    bar = reinterpret_cast<uint64_t*>(first + 2 * size);
     if (thread_index() == 0)
       for (int s = 0; s < 2; ++s) {
         barrier_init(bar + s, 1);
-        barrier_expect(bar + s, unsigned(pieces) * 16);
+        barrier_expect(bar + s, bytes);
       }
-    sync_cluster();
   }
-  FASTRNN_DEVICE Piece* buffer(int s) const { return first + (s & 1) * (NT * kblocks * 32); }
-  // Step s reads slot s % 2, which steps 1, 3, 5, ... or 2, 4, 6, ... have filled.
-  FASTRNN_DEVICE bool wait(const Resident<Op>& p, int s) {
+  FASTRNN_DEVICE Piece* buffer(int s) const { return first + (s & 1) * size; }
+  template <class Op>
+  FASTRNN_DEVICE bool wait(const Resident<Op>& p, int s) const {
     const bool there = wait_for(p, [&] { return barrier_done(bar + s % 2, unsigned((s - 1) / 2) & 1); });
-    sync_warp();  // lanes may have left the wait one by one, and the product wants them together
+    sync_warp();  // lanes may have left the wait one by one, and what follows wants them together
     // armed again before this block hands out what others need before they can write here
-    if (there && thread_index() == 0) barrier_expect(bar + s % 2, unsigned(pieces) * 16);
+    if (there && thread_index() == 0) barrier_expect(bar + s % 2, bytes);
     return there;
   }
+  // For the receiver's step s.
+  FASTRNN_DEVICE void send(int s, int place, const Piece& v, int rank) const {
+    send_piece(buffer(s) + place, v, bar + s % 2, unsigned(rank));
+  }
+};
+
+// An exchange brings h to everyone: begin, then for every step wait, read, and send with sent() after the last, and end.
+template <class Op, int NT>
+struct ClusterExchange {
+  static constexpr bool kCluster = true;
+  Mailbox box;  // buffers [batch group][k block][lane]
+  int kblocks;
+
+  static FASTRNN_BOTH unsigned shared_bytes(int kblocks) { return Mailbox::shared_bytes(NT * kblocks * 32); }
+
+  FASTRNN_DEVICE void begin(const Resident<Op>& p, unsigned char* shared, int first_group, int pieces) {
+    kblocks = p.slot[0].kblocks;
+    box.begin(shared, NT * kblocks * 32, pieces);
+    const Piece* initial = p.slot[0].group(first_group);
+    for (int i = thread_index(); i < box.size; i += kThreads)
+      box.buffer(0)[i] = box.buffer(1)[i] = load_piece(initial + i);
+    sync_cluster();
+  }
+  FASTRNN_DEVICE bool wait(const Resident<Op>& p, int s) const { return box.wait(p, s); }
   FASTRNN_DEVICE Piece read(const Resident<Op>&, int s, int n, int kb, int lane) const {
-    return buffer(s)[(n * kblocks + kb) * 32 + lane];
+    return box.buffer(s)[(n * kblocks + kb) * 32 + lane];
   }
-  // `at` gives the i-th of `count` own pieces and its place.
-  template <class At>
-  FASTRNN_DEVICE void send(const Resident<Op>&, int s, int count, At&& at) const {
-    for (int i = thread_index(); i < count * blocks_x(); i += kThreads) {
-      int place;
-      const Piece v = at(i % count, place);
-      send_piece(buffer(s + 1) + place, v, bar + (s + 1) % 2, unsigned(i / count));
-    }
+  // `copy` of `copies` threads that have the same piece for step s.
+  FASTRNN_DEVICE void send(const Resident<Op>&, int s, int place, const Piece& v, int copy, int copies) const {
+    for (int rank = copy; rank < blocks_x(); rank += copies) box.send(s, place, v, rank);
   }
+  FASTRNN_DEVICE void sent(const Resident<Op>&, int) const {}
   FASTRNN_DEVICE void end() const { sync_cluster(); }
 };
 
@@ -104,7 +136,7 @@ struct GridExchange {
   FASTRNN_DEVICE uint32_t* flag(const Resident<Op>& p, int block) const {
     return p.flags + block_y() * blocks_x() + block;
   }
-  FASTRNN_DEVICE bool wait(const Resident<Op>& p, int s) {
+  FASTRNN_DEVICE bool wait(const Resident<Op>& p, int s) const {
     bool there = true;
     for (int i = thread_index(); i < blocks_x() && there; i += kThreads)
       there = wait_for(p, [&] { return load_acquire(flag(p, i)) >= uint32_t(s); });
@@ -114,18 +146,14 @@ struct GridExchange {
   FASTRNN_DEVICE Piece read(const Resident<Op>& p, int s, int n, int kb, int lane) const {
     return load_piece(p.slot[s % 2].group(first_group + n) + kb * 32 + lane);
   }
-  template <class At>
-  FASTRNN_DEVICE void send(const Resident<Op>& p, int s, int count, At&& at) const {
-    Piece* to = const_cast<Piece*>(p.slot[(s + 1) % 2].group(first_group));
-    for (int i = thread_index(); i < count; i += kThreads) {
-      int place;
-      const Piece v = at(i, place);
-      store_piece(to + place, v);
-    }
+  FASTRNN_DEVICE void send(const Resident<Op>& p, int s, int place, const Piece& v, int copy, int) const {
+    if (copy == 0) store_piece(const_cast<Piece*>(p.slot[s % 2].group(first_group)) + place, v);
+  }
+  FASTRNN_DEVICE void sent(const Resident<Op>& p, int s) const {
     sync_threads();
     if (thread_index() == 0) {
       fence_device();  // what the other threads wrote before the barrier, too
-      store_release(flag(p, block_x()), uint32_t(s + 1));
+      store_release(flag(p, block_x()), uint32_t(s));
     }
   }
   FASTRNN_DEVICE void end() const {}
@@ -141,55 +169,29 @@ struct Share {
 };
 
 template <class Op, class Epilogue, int NT, class Exchange>
-constexpr unsigned resident_shared(int kblocks) {
-  using Sh = Share<Epilogue, Exchange::kCluster>;
-  return Tile<Op, Epilogue, NT, Sh::UT>::kShared +
-         unsigned(Epilogue::kResults * Sh::UT * Sh::U * NT * 8 * sizeof(typename Op::Element)) +
-         Exchange::shared_bytes(kblocks);
+constexpr unsigned gather_shared(int kblocks) {
+  return Tile<Op, Epilogue, NT, Share<Epilogue, Exchange::kCluster>::UT>::kShared + Exchange::shared_bytes(kblocks);
 }
 
 template <class Op, class Epilogue, int NT, class Exchange>
-FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) resident_kernel(Epilogue epi, Resident<Op> p) {
+FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Resident<Op> p) {
   using Sh = Share<Epilogue, Exchange::kCluster>;
   using Tl = Tile<Op, Epilogue, NT, Sh::UT>;
   using A = typename Op::Acc;
   using E = typename Op::Element;
   using L = Layout<Op>;
-  constexpr int N = L::kPerPiece, UT = Sh::UT, KS = Sh::KS, KBW = Sh::KBW, HALVES = Sh::HALVES, ROWS = NT * 8;
-  constexpr int kUnits = UT * Sh::U, kPieces = kUnits / N;  // of a block, and pieces a result and row
+  constexpr int N = L::kPerPiece, KS = Sh::KS, KBW = Sh::KBW, HALVES = Sh::HALVES, R = Epilogue::kResults;
+  constexpr int kPerRow = 8 / N, kCopies = 8 / kPerRow;  // pieces of a warp's 8 units; lanes that hold the same piece
   const int warp = thread_index() / 32, lane = thread_index() % 32;
-  const int kblocks = p.slot[0].kblocks, first_group = block_y() * NT, first_unit = block_x() * kUnits;
+  const int kblocks = p.slot[0].kblocks, first_group = block_y() * NT;
 
   // The exchange's buffers come first: they have to be at the same place in every block.
   unsigned char* shared = shared_memory();
   A* sums_of_warps = reinterpret_cast<A*>(shared + Exchange::shared_bytes(kblocks));
-  // [result][piece][row]: the latest of every row, or what it starts from; sent whole after every step
-  E* stage = reinterpret_cast<E*>(reinterpret_cast<unsigned char*>(sums_of_warps) + Tl::kShared);
-
-  // The i-th piece of the stage, and its place in an operand.
-  const auto piece = [&](int i, int& place) {
-    const int row = i % ROWS, unit = first_unit + i / ROWS % kPieces * N, result = i / (ROWS * kPieces);
-    const int k = result * epi.units() + unit;
-    place = (row / 8 * kblocks + k / L::kBlock) * 32 + row % 8 * 4 + k / N % 4;
-    return unit < epi.units();
-  };
-  // Units are a multiple of N, so the pieces inside are whole, and the first of each result.
-  const int inside = epi.units() - first_unit < kUnits ? (epi.units() - first_unit) / N : kPieces;
-  const int own = inside * ROWS * Epilogue::kResults;
-  const auto own_piece = [&](int i, int& place) {
-    const int row = i % ROWS, q = i / ROWS % inside, result = i / (ROWS * inside);
-    const int index = (result * kPieces + q) * ROWS + row;
-    piece(index, place);
-    return reinterpret_cast<const Piece*>(stage)[index];
-  };
-  for (int i = thread_index(); i < kPieces * ROWS * Epilogue::kResults; i += kThreads) {
-    int place;
-    if (piece(i, place)) reinterpret_cast<Piece*>(stage)[i] = load_piece(p.slot[0].group(first_group) + place);
-  }
 
   // This warp's part of W, for all steps.
   Piece w[KBW][HALVES];
-  const int tile = block_x() * UT + warp / KS, part = warp % KS;
+  const int tile = block_x() * Sh::UT + warp / KS, part = warp % KS;
 #pragma unroll
   for (int i = 0; i < KBW; ++i) {
     const int kb = part + i * KS;
@@ -199,15 +201,25 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) resident_kernel(Epilogue epi, Resid
       w[i][h] = there ? p.w[((int64_t(tile) * kblocks + kb) * HALVES + h) * 32 + lane] : Piece{{0, 0, 0, 0}};
   }
 
-  Exchange exchange;
-  exchange.begin(p, shared, first_group, epi.units() / N * ROWS * Epilogue::kResults);
-  sync_threads();
+  Tl t;
+  t.begin(epi, p.rows, block_x(), first_group);
+  // What the next product takes from each item: the latest, or what it starts from.
+  E latest[Tl::kMine][R];
+#pragma unroll
+  for (int m = 0; m < Tl::kMine; ++m) {
+    const auto it = Tl::item(epi, m, block_x(), first_group);
+#pragma unroll
+    for (int r = 0; r < R; ++r)
+      latest[m][r] = it.inside ? p.slot[0].get(it.row, p.slot[0].template column<R>(r, it.unit)) : E(0);
+  }
 
-  StepCursor sizes{p.steps};
+  Exchange exchange;
+  exchange.begin(p, shared, first_group, epi.units() / N * NT * 8 * R);
+
+  StepCursor sizes(p.steps);
+  Step step = p.step(sizes, 0);
+  t.load(epi, step, block_x(), first_group);
   for (int s = 0; s < p.count; ++s) {
-    const Step step = p.step(sizes, s);
-    Tl t;
-    t.load(epi, step, block_x(), first_group);
     const bool there = s == 0 || exchange.wait(p, s);
     A sums[NT][HALVES][2] = {};
     // also where a wait was too long: a matrix instruction wants every lane of its warp, and lanes may have waited in vain
@@ -221,18 +233,33 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) resident_kernel(Epilogue epi, Resid
     }
     Tl::put(sums_of_warps, sums);
     if (sync_threads_or(!there)) {
-      if (thread_index() == 0) {
-        *p.failed = 1;
-        if (p.status) store_system(p.status, 1);
-      }
+      give_up(p);
       break;
     }
-    t.finish(epi, step, block_x(), first_group, sums_of_warps, [&](int row, int unit, int result, A v) {
-      const int u = unit - first_unit;
-      stage[((result * kPieces + u / N) * ROWS + row - first_group * 8) * N + u % N] = Op::element(v);
-    });
-    sync_threads();
-    if (s + 1 < p.count) exchange.send(p, s, own, own_piece);
+    const bool more = s + 1 < p.count;
+#pragma unroll
+    for (int m = 0; m < Tl::kMine; ++m) {
+      const auto it = Tl::item(epi, m, block_x(), first_group);
+      A out[R];
+      if (t.finish(epi, step, m, it, sums_of_warps, out))
+#pragma unroll
+        for (int r = 0; r < R; ++r) latest[m][r] = Op::element(out[r]);
+      // A warp has 8 units of 4 rows. Units are a multiple of N, so pieces are inside or outside as a whole.
+      const int unit = it.unit - lane / 4 + lane / (4 * kCopies) * N;
+      if (more && m * kThreads + warp * 32 < Tl::kItems)
+#pragma unroll
+        for (int r = 0; r < R; ++r) {
+          const Piece v = gather_units<Op>(latest[m][r]);
+          const int64_t k = p.slot[0].template column<R>(r, unit);
+          if (unit < epi.units())
+            exchange.send(p, s + 1, it.group * kblocks * 32 + int(L::at(it.row % 8, k) / N), v, lane / 4 % kCopies,
+                          kCopies);
+        }
+    }
+    if (!more) break;
+    exchange.sent(p, s + 1);
+    step = p.step(sizes, s + 1);
+    t.load(epi, step, block_x(), first_group);
   }
   exchange.end();
 }
@@ -242,7 +269,7 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) again_kernel(Epilogue epi, Resident
   if (*p.failed == 0) return;
   start.run(thread_index(), kThreads);
   sync_threads();
-  StepCursor sizes{p.steps};
+  StepCursor sizes(p.steps);
   for (int s = 0; s < p.count; ++s) {
     const Step step = p.step(sizes, s);
     for (int group = 0; group * 8 < epi.rows(step); group += NT)

@@ -18,11 +18,9 @@ struct DeviceFacts {
 struct Need {
   bool matrix;      // the operand type has matrix instructions
   int per_piece;    // values of 16 bytes
-  int kblocks;      // of the product
-  int capacity;     // k blocks that the registers of a block's warps hold
+  int parts;        // of the weights that a block holds
+  int capacity;     // parts that the registers of its warps have room for
   unsigned blocks;  // of a team
-  unsigned teams;   // batch groups
-  unsigned shared;  // bytes a block
 };
 
 struct Plan {
@@ -37,14 +35,13 @@ inline std::string obstacle(char tier, const Call& c, const Need& n, const Devic
   if (c.T < 4) return "too few steps to pay for loading the weights";
   if (c.H % n.per_piece) return "hidden_size is no multiple of " + std::to_string(n.per_piece);
   if (!StepTable::fits(c)) return "the batch size changes too often";
-  if (n.kblocks > n.capacity) return "the weights do not fit the registers";
-  if (n.shared > unsigned(d.shared)) return "the exchange does not fit shared memory";
+  if (n.parts > n.capacity) return "the weights do not fit the registers";
   if (tier == 'a') {
     if (d.capability < 90 || d.capability >= 120) return "the device has no clusters of 16 blocks";
     if (n.blocks > 16) return "the units do not fit a cluster of 16 blocks";
   } else {
     if (d.capability < 80 || !d.cooperative) return "the device has no cooperative launches";
-    if (n.blocks * n.teams > unsigned(d.processors)) return "the units do not fit the device's processors";
+    if (n.blocks > unsigned(d.processors)) return "the units do not fit the device's processors";
   }
   return "";
 }

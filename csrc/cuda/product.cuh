@@ -24,27 +24,41 @@ struct Tile {
   static constexpr int kItems = UT * NT * UH * 64, kMine = (kItems + kThreads - 1) / kThreads;
   static constexpr unsigned kShared = unsigned(kWarps * NT * HALVES * 64 * sizeof(A));
 
+  typename Epilogue::Fixed fixed[kMine];
+  typename Epilogue::State state[kMine];
   typename Epilogue::Loaded loaded[kMine];
 
+  // The lanes of a warp are 8 units of 4 rows, in every item.
   struct Item {
     int lane, column, half, group, tile, row, unit;
-    bool valid;
+    bool inside;  // the tile, and the layer's units
   };
-  static FASTRNN_DEVICE Item item(const Epilogue& epi, const Step& step, int i, int tile, int first_group) {
+  static FASTRNN_DEVICE Item item(const Epilogue& epi, int m, int tile, int first_group) {
+    const int i = m * kThreads + thread_index();
     Item it;
     it.lane = i % 32, it.column = i / 32 % 2, it.half = i / 64 % UH, it.group = i / (64 * UH) % NT,
     it.tile = i / (64 * UH * NT);
     it.row = (first_group + it.group) * 8 + it.lane % 4 * 2 + it.column;
     it.unit = (tile * UT + it.tile) * U + it.half * 8 + it.lane / 4;
-    it.valid = i < kItems && it.row < epi.rows(step) && it.unit < epi.units();
+    it.inside = i < kItems && it.unit < epi.units();
     return it;
   }
 
+  // What does not change from step to step, and the states, of so many rows.
+  FASTRNN_DEVICE void begin(const Epilogue& epi, int rows, int tile, int first_group) {
+#pragma unroll
+    for (int m = 0; m < kMine; ++m) {
+      const Item it = item(epi, m, tile, first_group);
+      if (!it.inside || it.row >= rows) continue;
+      epi.fix(fixed[m], it.unit);
+      epi.start(state[m], it.row, it.unit);
+    }
+  }
   FASTRNN_DEVICE void load(const Epilogue& epi, const Step& step, int tile, int first_group) {
 #pragma unroll
     for (int m = 0; m < kMine; ++m) {
-      const Item it = item(epi, step, m * kThreads + thread_index(), tile, first_group);
-      if (it.valid) epi.load(loaded[m], step, it.row, it.unit);
+      const Item it = item(epi, m, tile, first_group);
+      if (it.inside && it.row < epi.rows(step)) epi.load(loaded[m], step, it.row, it.unit);
     }
   }
 
@@ -81,41 +95,42 @@ struct Tile {
         for (int c = 0; c < 2; ++c) shared[(((warp * NT + n) * HALVES + i) * 2 + c) * 32 + lane] = sums[n][i][c];
   }
 
-  // After put and a barrier: adds up, runs the epilogue, hands its results to write(row, unit, result, value).
-  template <class Write>
-  FASTRNN_DEVICE void finish(const Epilogue& epi, const Step& step, int tile, int first_group, const A* shared,
-                             Write&& write) const {
+  // After put and a barrier: adds up item m and runs the epilogue, if the item takes part.
+  FASTRNN_DEVICE bool finish(const Epilogue& epi, const Step& step, int m, const Item& it, const A* shared,
+                             A (&out)[Epilogue::kResults]) {
+    if (!it.inside || it.row >= epi.rows(step)) return false;
+    A sums[G];
 #pragma unroll
-    for (int m = 0; m < kMine; ++m) {
-      const Item it = item(epi, step, m * kThreads + thread_index(), tile, first_group);
-      if (!it.valid) continue;
-      A sums[G], out[Epilogue::kResults];
+    for (int g = 0; g < G; ++g) {
+      sums[g] = A(0);
 #pragma unroll
-      for (int g = 0; g < G; ++g) {
-        sums[g] = A(0);
-#pragma unroll
-        for (int w = 0; w < KS; ++w)
-          sums[g] += shared[((((it.tile * KS + w) * NT + it.group) * HALVES + g * UH + it.half) * 2 + it.column) * 32 +
-                            it.lane];
-      }
-      epi.finish(loaded[m], step, it.row, it.unit, sums, out);
-#pragma unroll
-      for (int r = 0; r < Epilogue::kResults; ++r) write(it.row, it.unit, r, out[r]);
+      for (int w = 0; w < KS; ++w)
+        sums[g] +=
+            shared[((((it.tile * KS + w) * NT + it.group) * HALVES + g * UH + it.half) * 2 + it.column) * 32 + it.lane];
     }
+    epi.finish(fixed[m], state[m], loaded[m], step, it.row, it.unit, sums, out);
+    return true;
   }
 };
 
-// The operand of a product: [batch group][k block][lane].
+// The operand of a product: [batch group][k block][lane]. Where k runs over several results of a unit, it goes through
+// `spread` units of one result, the same units of the next, ..., and then through the next units.
 template <class Op>
 struct Operand {
   typename Op::Element* data = nullptr;
-  int kblocks = 0;
+  int kblocks = 0, spread = 1;
+  template <int RESULTS>
+  FASTRNN_DEVICE int64_t column(int result, int unit) const {
+    return RESULTS == 1 ? unit : int64_t(unit / spread * RESULTS + result) * spread + unit % spread;
+  }
   FASTRNN_BOTH const Piece* group(int g) const {
     return reinterpret_cast<const Piece*>(data) + int64_t(g) * kblocks * 32;
   }
-  FASTRNN_DEVICE void put(int row, int64_t k, typename Op::Acc v) const {
-    data[int64_t(row / 8) * kblocks * Layout<Op>::kBlock * 8 + Layout<Op>::at(row % 8, k)] = Op::element(v);
+  FASTRNN_DEVICE typename Op::Element& at(int row, int64_t k) const {
+    return data[int64_t(row / 8) * kblocks * Layout<Op>::kBlock * 8 + Layout<Op>::at(row % 8, k)];
   }
+  FASTRNN_DEVICE typename Op::Element get(int row, int64_t k) const { return at(row, k); }
+  FASTRNN_DEVICE void put(int row, int64_t k, typename Op::Acc v) const { at(row, k) = Op::element(v); }
 };
 
 // One step of one tile for NT groups, by one block. w: all tiles.
@@ -125,6 +140,7 @@ FASTRNN_DEVICE void run_tile(const Epilogue& epi, const Step& step, const Piece*
   using Tl = Tile<Op, Epilogue, NT>;
   using A = typename Op::Acc;
   Tl t;
+  t.begin(epi, epi.rows(step), tile, first_group);
   t.load(epi, step, tile, first_group);
   A sums[NT][Tl::HALVES][2] = {};
   Tl::multiply_blocks(sums, w + int64_t(tile) * in.kblocks * Tl::HALVES * 32, in.group(first_group),
@@ -132,9 +148,17 @@ FASTRNN_DEVICE void run_tile(const Epilogue& epi, const Step& step, const Piece*
   A* shared = reinterpret_cast<A*>(shared_memory());
   Tl::put(shared, sums);
   sync_threads();
-  t.finish(epi, step, tile, first_group, shared, [&](int row, int unit, int result, A v) {
-    if (out.data) out.put(row, int64_t(result) * epi.units() + unit, v);
-  });
+#pragma unroll
+  for (int m = 0; m < Tl::kMine; ++m) {
+    const auto it = Tl::item(epi, m, tile, first_group);
+    A values[Epilogue::kResults];
+    if (!t.finish(epi, step, m, it, shared, values)) continue;
+    epi.keep(t.state[m], it.row, it.unit);
+    if (out.data)
+#pragma unroll
+      for (int r = 0; r < Epilogue::kResults; ++r)
+        out.put(it.row, out.template column<Epilogue::kResults>(r, it.unit), values[r]);
+  }
 }
 
 // One step. Grid: (batch groups / NT, tiles): blocks that follow one another read the same weights.
@@ -144,21 +168,42 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads)
   run_tile<Op, Epilogue, NT>(epi, step, w, in, out, block_y(), block_x() * NT);
 }
 
-// W in tiles: value(gate, unit, k) = src[(gate * units + unit) * row + k * column], zero past units and K.
+// W in tiles: value(gate, unit, k) = src[(gate * units + unit) * row + k * column], zero past units and K. Where k runs
+// over `results` of each of K / results units, its order is that of an operand of this spread.
 template <class Op>
-FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads)
-    pack_kernel(const typename Op::Storage* src, int64_t row, int64_t column, int units, int gates, int unit_halves,
-                int64_t K, int kblocks, int64_t size, typename Op::Element* dst) {
+struct Packing {
+  const typename Op::Storage* src;
+  typename Op::Element* dst;
+  int64_t row, column;
+  int units, gates, unit_halves;
+  int64_t K;
+  int kblocks, results, spread;
+  int pieces;  // of dst
+};
+
+template <class Op>
+FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) pack_kernel(Packing<Op> p) {
+  using E = typename Op::Element;
   constexpr int N = Layout<Op>::kPerPiece;
-  const int halves = gates * unit_halves;
-  for (int64_t i = int64_t(block_x()) * kThreads + thread_index(); i < size; i += int64_t(blocks_x()) * kThreads) {
-    const int lane = int(i / N % 32), half = int(i / (N * 32) % halves);
-    const int64_t kb = i / (N * 32 * halves) % kblocks, tile = i / (int64_t(N) * 32 * halves * kblocks);
-    const int64_t unit = (tile * unit_halves + half % unit_halves) * 8 + lane / 4;
-    const int64_t k = kb * Layout<Op>::kBlock + lane % 4 * N + i % N;
-    const bool inside = unit < units && k < K;
-    dst[i] = Op::element(inside ? Op::load(src[(half / unit_halves * units + unit) * row + k * column])
-                                : typename Op::Acc(0));
+  union Values {
+    Piece piece;
+    E v[N];
+  };
+  const int halves = p.gates * p.unit_halves, deep = int(p.K / p.results);  // units that k runs over
+  for (int i = block_x() * kThreads + thread_index(); i < p.pieces; i += blocks_x() * kThreads) {
+    const int lane = i % 32, half = i / 32 % halves, kb = i / (32 * halves) % p.kblocks,
+              tile = i / (32 * halves) / p.kblocks;
+    const int unit = (tile * p.unit_halves + half % p.unit_halves) * 8 + lane / 4;
+    const auto* src = p.src + (int64_t(half / p.unit_halves) * p.units + unit) * p.row;
+    Values out;
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+      const int at = kb * Layout<Op>::kBlock + lane % 4 * N + j;
+      const int deep_unit = at / (p.spread * p.results) * p.spread + at % p.spread;
+      const int64_t k = int64_t(at / p.spread % p.results) * deep + deep_unit;
+      out.v[j] = Op::element(unit < p.units && deep_unit < deep ? Op::load(src[k * p.column]) : typename Op::Acc(0));
+    }
+    reinterpret_cast<Piece*>(p.dst)[i] = out.piece;
   }
 }
 

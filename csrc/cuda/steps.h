@@ -149,23 +149,29 @@ struct StepTable {
   }
 };
 
-// Its sizes. Steps come one after the other, so the run of a step is that of the last one asked for, or next to it.
+// Its sizes. Steps come one after the other, so the run of a step is that of the last one asked for, or next to it; it is
+// kept at hand, since most steps ask for nothing else.
 struct StepCursor {
   const StepTable& z;
-  int run = 0;
+  int run, size;
+  int64_t begin, end, start;  // its steps are [begin, end), its first row is start
 
+  FASTRNN_CELL explicit StepCursor(const StepTable& table) : z(table) { take(0); }
+  FASTRNN_CELL void take(int r) {
+    run = r, size = z.size[r], begin = r ? z.until[r - 1] : 0, end = z.until[r], start = z.start[r];
+  }
+  FASTRNN_CELL void move(int64_t t) {
+    while (t >= end) take(run + 1);
+    while (t < begin) take(run - 1);
+  }
   FASTRNN_CELL int64_t batch(int64_t t) {
     if (t < 0 || t >= z.T) return 0;
     move(t);
-    return z.size[run];
+    return size;
   }
   FASTRNN_CELL int64_t offset(int64_t t) {
     move(t);
-    return z.start[run] + (t - (run ? z.until[run - 1] : 0)) * z.size[run];
-  }
-  FASTRNN_CELL void move(int64_t t) {
-    while (z.until[run] <= t) ++run;
-    while (run > 0 && z.until[run - 1] > t) --run;
+    return start + (t - begin) * size;
   }
 };
 

@@ -170,6 +170,15 @@ inline float to_tf32(float v) {
   return bit_cast<float>((bit_cast<uint32_t>(v) + 0x1000u) & ~0x1fffu);
 }
 inline float as_float(uint32_t v) { return bit_cast<float>(v); }
+inline uint32_t as_bits(float v) { return bit_cast<uint32_t>(v); }
+
+inline float fast_exp(float x) { return std::exp(x); }
+inline float fast_divide(float a, float b) { return a / b; }
+
+inline uint32_t shuffle_xor(uint32_t v, int mask) {
+  const uint32_t words[8] = {v, 0, 0, 0, 0, 0, 0, 0};
+  return emulated::exchange(words)[(emulated::running->thread % 32) ^ mask][0];
+}
 
 inline void mma_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   emulated::mma<uint16_t, 16>(c, a, b0, b1, [](uint16_t v) { return from_bf16(v); });
@@ -232,11 +241,12 @@ inline void send_piece(Piece* local, Piece v, uint64_t* bar, unsigned rank) {
   b->end();
 }
 
-// An imagined H100.
+// An imagined H100; FASTRNN_EMULATED_AT_ONCE says how many clusters, or blocks of a cooperative launch, it runs at once.
 inline DeviceFacts device_facts() { return {90, 132, 227 << 10, true}; }
 template <class... P>
-inline bool can_run(void (*)(P...), const Launch&) {
-  return true;
+inline int64_t at_once(void (*)(P...), const Launch& l) {
+  const char* text = std::getenv("FASTRNN_EMULATED_AT_ONCE");
+  return text ? std::atoi(text) : l.cooperative ? 132 : 7;
 }
 
 template <class... P>

@@ -1,0 +1,108 @@
+// The persistent kernel of a tier for one pass, and how many batch groups of 8 rows its teams take.
+#pragma once
+#include <type_traits>
+
+#include "scatter.cuh"
+
+namespace fastrnn {
+namespace cuda {
+
+template <class Op, class Epilogue, bool CLUSTER>
+class Persistent {
+  static constexpr bool kScatter = CLUSTER && Epilogue::kBackward;
+  // Sums and states of more groups than this do not fit the registers beside the weights of so many k blocks.
+  static constexpr int kMostGroups = CLUSTER || Epilogue::kBackward ? 2 : 4;
+  using Sh = Share<Epilogue, CLUSTER>;
+  using Sc = Scatter<Op, Epilogue::kResults>;
+  template <int NT>
+  using Exchange = std::conditional_t<CLUSTER, ClusterExchange<Op, NT>, GridExchange<Op, NT>>;
+  template <int NT>
+  using Groups = std::integral_constant<int, NT>;
+
+ public:
+  // Units that k of a packed operand runs through before the next result's, see Operand.
+  static int64_t spread(const Call& c) { return kScatter ? Sc::kUnits : c.H; }
+  static int kblocks(const Call& c) {
+    if (kScatter) return Sc::blocks(c.H) * Sc::KB;
+    return Layout<Op>::blocks(Epilogue::kBackward ? int64_t(Epilogue::kResults) * c.H : c.H);
+  }
+
+  explicit Persistent(const Call& c) : c_(c) {}
+
+  std::string obstacle(const DeviceFacts& d) const {
+    Need n;
+    n.matrix = Op::kMatrix;
+    n.per_piece = Layout<Op>::kPerPiece;
+    n.parts = kScatter ? int((c_.H + 15) / 16) : kblocks(c_);
+    n.capacity = kScatter ? Sc::kMost / 16 : Sh::KS * Sh::KBW;
+    n.blocks = blocks();
+    std::string why = cuda::obstacle(CLUSTER ? 'a' : 'b', c_, n, d);
+    if constexpr (Op::kMatrix)
+      if (why.empty() && best(d).cost < 0) why = "its blocks cannot all run at once";
+    return why;
+  }
+
+  // use(kernel, launch, groups), of the cheapest team. There must be no obstacle.
+  template <class Use>
+  void with_team(Use&& use) const {
+    const int groups = best(device_facts()).groups;
+    if (groups == 1) use(kernel<1>(), launch_of<1>(), Groups<1>{});
+    if (groups == 2) use(kernel<2>(), launch_of<2>(), Groups<2>{});
+    if constexpr (kMostGroups >= 4)
+      if (groups == 4) use(kernel<4>(), launch_of<4>(), Groups<4>{});
+  }
+
+ private:
+  unsigned blocks() const {
+    return unsigned(kScatter ? Sc::blocks(c_.H) : (c_.H + Sh::UT * Sh::U - 1) / (Sh::UT * Sh::U));
+  }
+  template <int NT>
+  static constexpr auto kernel() {
+    if constexpr (kScatter)
+      return scatter_kernel<Op, Epilogue, NT>;
+    else
+      return gather_kernel<Op, Epilogue, NT, Exchange<NT>>;
+  }
+  template <int NT>
+  Launch launch_of() const {
+    Launch l;
+    l.grid_x = blocks();
+    l.grid_y = unsigned((c_.B + 8 * NT - 1) / (8 * NT));
+    l.threads = kThreads;
+    l.shared =
+        kScatter ? Sc::shared_bytes(int(l.grid_x), NT) : gather_shared<Op, Epilogue, NT, Exchange<NT>>(kblocks(c_));
+    l.stream = c_.stream;
+    l.cluster = CLUSTER ? l.grid_x : 1;
+    l.cooperative = !CLUSTER;
+    return l;
+  }
+
+  struct Team {
+    int groups;
+    int64_t cost;  // negative: cannot run
+  };
+  // Clusters that find no place come after the others. A step of a team of NT groups takes about 2 + NT, a third of it
+  // waiting.
+  template <int NT>
+  void consider(Team& best, const DeviceFacts& d) const {
+    const Launch l = launch_of<NT>();
+    if (l.shared > unsigned(d.shared)) return;
+    if (!CLUSTER && int64_t(l.grid_x) * l.grid_y > d.processors) return;
+    const int64_t room = at_once(kernel<NT>(), l), wanted = CLUSTER ? l.grid_y : int64_t(l.grid_x) * l.grid_y;
+    if (room == 0 || (!CLUSTER && room < wanted)) return;
+    const int64_t cost = (wanted + room - 1) / room * (2 + NT);
+    if (best.cost < 0 || cost < best.cost) best = {NT, cost};
+  }
+  Team best(const DeviceFacts& d) const {
+    Team t{0, -1};
+    consider<1>(t, d);
+    consider<2>(t, d);
+    if constexpr (kMostGroups >= 4) consider<4>(t, d);
+    return t;
+  }
+
+  const Call& c_;
+};
+
+}  // namespace cuda
+}  // namespace fastrnn
