@@ -154,12 +154,14 @@ FASTRNN_DEVICE void barrier_expect(uint64_t* bar, unsigned bytes) {
   FASTRNN_CLUSTERS(asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(bar)),
                                 "r"(bytes) : "memory"));
 }
-// Whether the phase of this parity has ended; waits for a while of the hardware's choice.
+// Whether the phase of this parity has ended; waits for a while of the hardware's choice. What the barrier counted lies in
+// this block's shared memory, so the block's scope will do, though others of the cluster wrote it; at the cluster's, each
+// wait would throw away the first-level cache and with it what is on its way there.
 FASTRNN_DEVICE bool barrier_done(uint64_t* bar, unsigned parity) {
   uint32_t done = 0;
   FASTRNN_CLUSTERS(
       asm volatile("{\n.reg .pred p;\n"
-                   "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
+                   "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n"
                    "selp.u32 %0, 1, 0, p;\n}" : "=r"(done) : "r"(shared_address(bar)),
                    "r"(parity) : "memory"));
   return done != 0;

@@ -6,8 +6,8 @@
 //            that run all steps hold it in registers
 //   Loaded   of (step, row, unit): load() may run before the product is there, and does nothing with what it loads, so
 //            that nobody waits for it there
-// finish() takes all of them and the sums, writes, and returns the values that the next product takes from (row, unit),
-// kResults of them. rows(step) is how many rows take part; units() is asked on the host, too.
+// finish() takes all of them and the sums, and gives the values that the next product takes from (row, unit), kResults of
+// them, and a Result, which write() puts into memory. rows(step) is how many rows take part; units() is asked on the host, too.
 #pragma once
 #include "../cells/registry.h"
 #include "operand.cuh"
@@ -45,6 +45,9 @@ struct ForwardCell {
   struct Loaded {
     A gx[G];
   };
+  struct Result {
+    A h, c, saved[Cell::kSaved + 1];
+  };
   FASTRNN_DEVICE int rows(const Step& s) const { return s.batch; }
   FASTRNN_BOTH int units() const { return H; }
 
@@ -76,26 +79,29 @@ struct ForwardCell {
     }
   }
 
-  FASTRNN_DEVICE void finish(const Fixed& f, State& z, const Loaded& l, const Step& s, int b, int u, const A (&sums)[G],
-                             A (&out)[1]) const {
-    A x[G], gh[G], keep[Cell::kSaved + 1], cn = A(0);
+  FASTRNN_DEVICE void finish(const Fixed& f, State& z, const Loaded& l, Result& r, const Step&, int, int,
+                             const A (&sums)[G], A (&out)[1]) const {
+    A x[G], gh[G];
 #pragma unroll
     for (int g = 0; g < G; ++g) x[g] = l.gx[g] + f.b_ih[g], gh[g] = f.b_hh[g] + sums[g];
-    Cell::template forward<typename Op::Math>(x, gh, z.h, z.c, out[0], cn, keep);
+    r.c = A(0);
+    Cell::template forward<typename Op::Math>(x, gh, z.h, z.c, r.h, r.c, r.saved);
+    z.h = out[0] = r.h, z.c = r.c;
+  }
+  FASTRNN_DEVICE void write(const Result& r, const Step& s, int b, int u) const {
     const int64_t state = int64_t(b) * H + u, row = s.row + b;
-    z.h = out[0], z.c = cn;
     if (Cell::kHasCellState) {
-      if (c_saved) c_saved[row * H + u] = cn;
-      if (b >= s.last_from) c_n[state] = Op::store(cn);
+      if (c_saved) c_saved[row * H + u] = r.c;
+      if (b >= s.last_from) c_n[state] = Op::store(r.c);
     }
     if (saved)
 #pragma unroll
-      for (int i = 0; i < Cell::kSaved; ++i) saved[(row * Cell::kSaved + i) * H + u] = keep[i];
+      for (int i = 0; i < Cell::kSaved; ++i) saved[(row * Cell::kSaved + i) * H + u] = r.saved[i];
     if (projected) {
-      if (hidden) hidden[row * H + u] = Op::store(out[0]);
+      if (hidden) hidden[row * H + u] = Op::store(r.h);
     } else {
-      y[row * H + u] = Op::store(out[0]);
-      if (b >= s.last_from) h_n[state] = Op::store(out[0]);
+      y[row * H + u] = Op::store(r.h);
+      if (b >= s.last_from) h_n[state] = Op::store(r.h);
     }
   }
 };
@@ -116,17 +122,20 @@ struct ForwardProjection {
   using Fixed = Nothing;
   using State = Nothing;
   using Loaded = Nothing;
+  using Result = A;
   FASTRNN_DEVICE int rows(const Step& s) const { return s.batch; }
   FASTRNN_BOTH int units() const { return P; }
   FASTRNN_DEVICE void fix(Fixed&, int) const {}
   FASTRNN_DEVICE void start(State&, int, int) const {}
   FASTRNN_DEVICE void keep(const State&, int, int) const {}
   FASTRNN_DEVICE void load(Loaded&, const Step&, int, int) const {}
-  FASTRNN_DEVICE void finish(const Fixed&, State&, const Loaded&, const Step& s, int b, int u, const A (&sums)[1],
+  FASTRNN_DEVICE void finish(const Fixed&, State&, const Loaded&, Result& r, const Step&, int, int, const A (&sums)[1],
                              A (&out)[1]) const {
-    out[0] = sums[0];
-    y[(s.row + b) * P + u] = Op::store(out[0]);
-    if (b >= s.last_from) h_n[int64_t(b) * P + u] = Op::store(out[0]);
+    r = out[0] = sums[0];
+  }
+  FASTRNN_DEVICE void write(const Result& r, const Step& s, int b, int u) const {
+    y[(s.row + b) * P + u] = Op::store(r);
+    if (b >= s.last_from) h_n[int64_t(b) * P + u] = Op::store(r);
   }
 };
 
@@ -152,6 +161,9 @@ struct BackwardCell {
   struct Loaded {
     A saved[Cell::kSaved + 1], c, c_prev;
     S h, h_prev, dy;
+  };
+  struct Result {
+    A grad[GC];
   };
   FASTRNN_DEVICE int rows(const Step& s) const { return s.batch > s.leaving ? s.batch : s.leaving; }
   FASTRNN_BOTH int units() const { return H; }
@@ -182,11 +194,11 @@ struct BackwardCell {
     }
   }
 
-  FASTRNN_DEVICE void finish(const Fixed&, State& z, const Loaded& l, const Step& s, int b, int u, const A (&sums)[1],
-                             A (&out)[kResults]) const {
-    const int64_t state = int64_t(b) * H + u, row = s.row + b;
+  FASTRNN_DEVICE void finish(const Fixed&, State& z, const Loaded& l, Result& r, const Step& s, int b, int u,
+                             const A (&sums)[1], A (&out)[kResults]) const {
     A dh = z.dh + sums[0];
-    if (b >= s.batch) {
+    if (b >= s.batch) {  // to hx and cx, in the row's last step
+      const int64_t state = int64_t(b) * H + u;
       if (dhx && !projected) dhx[state] = Op::store(dh);
       if (Cell::kHasCellState && dcx) dcx[state] = Op::store(z.dc);
 #pragma unroll
@@ -196,13 +208,16 @@ struct BackwardCell {
     if (!projected) dh += Op::load(l.dy);
     const A h = Cell::kReadsH ? Op::load(l.h) : A(0), h_prev = Cell::kReadsHPrev ? Op::load(l.h_prev) : A(0);
     const A c = Cell::kHasCellState ? l.c : A(0), c_prev = Cell::kHasCellState ? l.c_prev : A(0);
-    A grad[GC], dh_prev, dc_prev = A(0);
-    Cell::template backward<typename Op::Math>(l.saved, h, h_prev, c, c_prev, dh, z.dc, grad, dh_prev, dc_prev);
-#pragma unroll
-    for (int j = 0; j < GC; ++j) dg[(row * GC + j) * H + u] = Op::store(grad[j]);
+    A dh_prev, dc_prev = A(0);
+    Cell::template backward<typename Op::Math>(l.saved, h, h_prev, c, c_prev, dh, z.dc, r.grad, dh_prev, dc_prev);
     z.dh = projected ? A(0) : dh_prev, z.dc = dc_prev;
 #pragma unroll
-    for (int g = 0; g < kResults; ++g) out[g] = grad[Cell::kGradH + g];
+    for (int g = 0; g < kResults; ++g) out[g] = r.grad[Cell::kGradH + g];
+  }
+  FASTRNN_DEVICE void write(const Result& r, const Step& s, int b, int u) const {
+    if (b >= s.batch) return;
+#pragma unroll
+    for (int j = 0; j < GC; ++j) dg[((s.row + b) * GC + j) * H + u] = Op::store(r.grad[j]);
   }
 };
 
@@ -225,6 +240,7 @@ struct BackwardProjection {
   struct Loaded {
     S dy;
   };
+  using Result = A;
   FASTRNN_DEVICE int rows(const Step& s) const { return s.batch > s.leaving ? s.batch : s.leaving; }
   FASTRNN_BOTH int units() const { return P; }
   FASTRNN_DEVICE void fix(Fixed&, int) const {}
@@ -233,18 +249,20 @@ struct BackwardProjection {
   FASTRNN_DEVICE void load(Loaded& l, const Step& s, int b, int u) const {
     l.dy = dy && b < s.batch ? dy[(s.row + b) * P + u] : S(0);
   }
-  FASTRNN_DEVICE void finish(const Fixed&, State& z, const Loaded& l, const Step& s, int b, int u, const A (&sums)[1],
-                             A (&out)[1]) const {
-    out[0] = z.dh + sums[0];
-    const int64_t state = int64_t(b) * P + u;
+  FASTRNN_DEVICE void finish(const Fixed&, State& z, const Loaded& l, Result& r, const Step& s, int b, int u,
+                             const A (&sums)[1], A (&out)[1]) const {
+    r = z.dh + sums[0];
     if (b >= s.batch) {
-      if (dhx) dhx[state] = Op::store(out[0]);
+      if (dhx) dhx[int64_t(b) * P + u] = Op::store(r);
       out[0] = A(0);
       return;
     }
-    out[0] += Op::load(l.dy);
+    r += Op::load(l.dy);
+    out[0] = r;
     z.dh = A(0);
-    dh[(s.row + b) * P + u] = Op::store(out[0]);
+  }
+  FASTRNN_DEVICE void write(const Result& r, const Step& s, int b, int u) const {
+    if (b < s.batch) dh[(s.row + b) * P + u] = Op::store(r);
   }
 };
 

@@ -32,8 +32,14 @@ struct Resident {
   uint32_t* status;     // the same for the host, or null
   int64_t timeout_ns;
 
-  FASTRNN_DEVICE Step step(StepCursor& sizes, int s) const {
+  template <class Sizes>
+  FASTRNN_DEVICE Step step_of(Sizes& sizes, int s) const {
     return backward ? backward_step(sizes, s, steps.T, reverse) : forward_step(sizes, s, steps.T, reverse);
+  }
+  FASTRNN_DEVICE Step step(StepCursor& sizes, int s) const {
+    if (steps.runs > 1) return step_of(sizes, s);
+    DenseSizes dense{steps.T, rows};
+    return step_of(dense, s);
   }
 };
 
@@ -237,11 +243,13 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
       break;
     }
     const bool more = s + 1 < p.count;
+    bool takes_part[Tl::kMine];
 #pragma unroll
     for (int m = 0; m < Tl::kMine; ++m) {
       const auto it = Tl::item(epi, m, block_x(), first_group);
       A out[R];
-      if (t.finish(epi, step, m, it, sums_of_warps, out))
+      takes_part[m] = t.finish(epi, step, m, it, sums_of_warps, out);
+      if (takes_part[m])
 #pragma unroll
         for (int r = 0; r < R; ++r) latest[m][r] = Op::element(out[r]);
       // A warp has 8 units of 4 rows. Units are a multiple of N, so pieces are inside or outside as a whole.
@@ -256,8 +264,14 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
                           kCopies);
         }
     }
+    if (more) exchange.sent(p, s + 1);
+    // others wait for what was sent, and nobody for these
+#pragma unroll
+    for (int m = 0; m < Tl::kMine; ++m) {
+      const auto it = Tl::item(epi, m, block_x(), first_group);
+      if (takes_part[m]) epi.write(t.result[m], step, it.row, it.unit);
+    }
     if (!more) break;
-    exchange.sent(p, s + 1);
     step = p.step(sizes, s + 1);
     t.load(epi, step, block_x(), first_group);
   }

@@ -27,6 +27,7 @@ struct Tile {
   typename Epilogue::Fixed fixed[kMine];
   typename Epilogue::State state[kMine];
   typename Epilogue::Loaded loaded[kMine];
+  typename Epilogue::Result result[kMine];
 
   // The lanes of a warp are 8 units of 4 rows, in every item.
   struct Item {
@@ -108,7 +109,7 @@ struct Tile {
         sums[g] +=
             shared[((((it.tile * KS + w) * NT + it.group) * HALVES + g * UH + it.half) * 2 + it.column) * 32 + it.lane];
     }
-    epi.finish(fixed[m], state[m], loaded[m], step, it.row, it.unit, sums, out);
+    epi.finish(fixed[m], state[m], loaded[m], result[m], step, it.row, it.unit, sums, out);
     return true;
   }
 };
@@ -154,6 +155,7 @@ FASTRNN_DEVICE void run_tile(const Epilogue& epi, const Step& step, const Piece*
     A values[Epilogue::kResults];
     if (!t.finish(epi, step, m, it, shared, values)) continue;
     epi.keep(t.state[m], it.row, it.unit);
+    epi.write(t.result[m], step, it.row, it.unit);
     if (out.data)
 #pragma unroll
       for (int r = 0; r < Epilogue::kResults; ++r)

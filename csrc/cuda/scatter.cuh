@@ -70,12 +70,14 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
   typename Epilogue::Fixed fixed;
   typename Epilogue::State state[NT];
   typename Epilogue::Loaded loaded[NT];
+  typename Epilogue::Result result[NT];
   StepCursor sizes(p.steps);
   Step step = p.step(sizes, 0);
+  const auto takes_part = [&](int n) { return unit < epi.units() && row_of(n) < epi.rows(step); };
   const auto load = [&] {
 #pragma unroll
     for (int n = 0; n < NT; ++n)
-      if (unit < epi.units() && row_of(n) < epi.rows(step)) epi.load(loaded[n], step, row_of(n), unit);
+      if (takes_part(n)) epi.load(loaded[n], step, row_of(n), unit);
   };
   if (unit < epi.units()) {
     epi.fix(fixed, unit);
@@ -106,8 +108,8 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
         half[i] = (from / 2 ? sum[i + 2] : sum[i]) + as_float(shuffle_xor(as_bits(from / 2 ? sum[i] : sum[i + 2]), 16));
       const A dh[1] = {(column ? half[1] : half[0]) + as_float(shuffle_xor(as_bits(column ? half[0] : half[1]), 8))};
       A out[G];
-      if (there && unit < epi.units() && row_of(n) < epi.rows(step)) {
-        epi.finish(fixed, state[n], loaded[n], step, row_of(n), unit, dh, out);
+      if (there && takes_part(n)) {
+        epi.finish(fixed, state[n], loaded[n], result[n], step, row_of(n), unit, dh, out);
 #pragma unroll
         for (int g = 0; g < G; ++g) dg.put(n * 8 + row_in_group, g * Sc::kUnits + local, out[g]);
       }
@@ -116,28 +118,42 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
       give_up(p);
       break;
     }
-    if (s + 1 == p.count) break;
-    A sums[Sc::MT][NT][2][2] = {};
+    const auto write = [&] {
 #pragma unroll
-    for (int kb = 0; kb < Sc::KB; ++kb)
+      for (int n = 0; n < NT; ++n)
+        if (takes_part(n)) epi.write(result[n], step, row_of(n), unit);
+    };
+    // Others wait for what is sent, and nobody for these, but several groups' do not fit the registers beside the sums.
+    if (NT > 1) write();
+    const bool more = s + 1 < p.count;
+    // Two tiles at a time keep the matrix units busy, and are on their way while the next two are multiplied.
+    constexpr int kPair = Sc::MT % 2 ? 1 : 2;
 #pragma unroll
-      for (int n = 0; n < NT; ++n) {
-        const Piece h = dg.group(n)[kb * 32 + lane];
+    for (int first = 0; first < Sc::MT; first += kPair) {
+      A sums[kPair][NT][2][2] = {};
+      const auto to = [&](int i) { return warp + (first + i) * kWarps; };
+      if (!more || to(0) >= tiles) break;
 #pragma unroll
-        for (int i = 0; i < Sc::MT; ++i)
-          if (warp + i * kWarps < tiles) multiply<Op, 2>(sums[i][n], w[i][kb], h);
-      }
-#pragma unroll
-    for (int i = 0; i < Sc::MT; ++i) {
-      const int to = warp + i * kWarps;
-      if (to < tiles)
+      for (int kb = 0; kb < Sc::KB; ++kb)
 #pragma unroll
         for (int n = 0; n < NT; ++n) {
-          const auto& c = sums[i][n];
-          box.send(s + 1, ((me * NT + n) * Sc::kTiles + to % Sc::kTiles) * 32 + lane % 4 * 8 + lane / 4,
-                   Piece{{as_bits(c[0][0]), as_bits(c[0][1]), as_bits(c[1][0]), as_bits(c[1][1])}}, to / Sc::kTiles);
+          const Piece h = dg.group(n)[kb * 32 + lane];
+#pragma unroll
+          for (int i = 0; i < kPair; ++i) multiply<Op, 2>(sums[i][n], w[first + i][kb], h);
         }
+#pragma unroll
+      for (int i = 0; i < kPair; ++i)
+        if (to(i) < tiles)
+#pragma unroll
+          for (int n = 0; n < NT; ++n) {
+            const auto& c = sums[i][n];
+            box.send(s + 1, ((me * NT + n) * Sc::kTiles + to(i) % Sc::kTiles) * 32 + lane % 4 * 8 + lane / 4,
+                     Piece{{as_bits(c[0][0]), as_bits(c[0][1]), as_bits(c[1][0]), as_bits(c[1][1])}},
+                     to(i) / Sc::kTiles);
+          }
     }
+    if (NT == 1) write();
+    if (!more) break;
     step = p.step(sizes, s + 1);
     load();
   }

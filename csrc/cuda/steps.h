@@ -149,7 +149,14 @@ struct StepTable {
   }
 };
 
-// Its sizes. Steps come one after the other, so the run of a step is that of the last one asked for, or next to it; it is
+// Sizes where every step has B rows.
+struct DenseSizes {
+  int64_t T, B;
+  FASTRNN_CELL int64_t batch(int64_t t) const { return t < 0 || t >= T ? 0 : B; }
+  FASTRNN_CELL int64_t offset(int64_t t) const { return t * B; }
+};
+
+// A table's sizes. Steps come one after the other, so the run of a step is that of the last one asked for, or next to it; it is
 // kept at hand, since most steps ask for nothing else.
 struct StepCursor {
   const StepTable& z;
