@@ -38,7 +38,8 @@ __global__ void cluster_exchange(int steps, int own) {
   sync_cluster();
   for (int s = 0; s < steps; ++s) {
     for (int i = thread_index(); i < own * blocks; i += kThreads)
-      send_piece(first + s % 2 * pieces + mine + i % own, Piece{{1, 2, 3, 4}}, bar + s % 2, unsigned(i / own));
+      send_piece(remote_memory(first, unsigned(i / own)), unsigned(s % 2 * pieces + mine + i % own) * 16,
+                 Piece{{1, 2, 3, 4}}, unsigned(2 * pieces * 16 + s % 2 * 8));
     while (!barrier_done(bar + s % 2, unsigned(s / 2) & 1)) {
     }
     if (thread_index() == 0) barrier_expect(bar + s % 2, unsigned(pieces) * 16);

@@ -166,16 +166,21 @@ FASTRNN_DEVICE bool barrier_done(uint64_t* bar, unsigned parity) {
                    "r"(parity) : "memory"));
   return done != 0;
 }
-// Writes a piece to the place that `local` has in another block's shared memory, and counts its bytes at that block's
-// barrier.
-FASTRNN_DEVICE void send_piece(Piece* local, Piece v, uint64_t* bar, unsigned rank) {
+// This block's shared memory from `base` on, as another block of the cluster has it.
+struct Remote {
+  uint32_t base;
+};
+FASTRNN_DEVICE Remote remote_memory(const void* base, unsigned rank) {
+  Remote r{0};
+  FASTRNN_CLUSTERS(asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(r.base) : "r"(shared_address(base)), "r"(rank)));
+  return r;
+}
+// Writes a piece there, at that many bytes, and counts its bytes at the barrier that lies at `bar`.
+FASTRNN_DEVICE void send_piece(Remote to, unsigned at, Piece v, unsigned bar) {
   FASTRNN_CLUSTERS(asm volatile(
-      "{\n.reg .b32 to, at;\n"
-      "mapa.shared::cluster.u32 to, %0, %6;\n"
-      "mapa.shared::cluster.u32 at, %1, %6;\n"
-      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [to], {%2,%3,%4,%5}, [at];\n}" ::"r"(
-          shared_address(local)),
-      "r"(shared_address(bar)), "r"(v.w[0]), "r"(v.w[1]), "r"(v.w[2]), "r"(v.w[3]), "r"(rank) : "memory"));
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1,%2,%3,%4}, [%5];" ::"r"(to.base +
+                                                                                                           at),
+      "r"(v.w[0]), "r"(v.w[1]), "r"(v.w[2]), "r"(v.w[3]), "r"(to.base + bar) : "memory"));
 }
 
 // ---- launches -----------------------------------------------------------------------------------------------------------

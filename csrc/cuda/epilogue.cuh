@@ -9,6 +9,8 @@
 // finish() takes all of them and the sums, and gives the values that the next product takes from (row, unit), kResults of
 // them, and a Result, which write() puts into memory. rows(step) is how many rows take part; units() is asked on the host, too.
 #pragma once
+#include <type_traits>
+
 #include "../cells/registry.h"
 #include "operand.cuh"
 #include "steps.h"
@@ -43,7 +45,8 @@ struct ForwardCell {
     A h, c;
   };
   struct Loaded {
-    A gx[G];
+    // as it lies in memory: native values, or 16-bit ones in the low half
+    std::conditional_t<sizeof(S) == 2, uint32_t, A> gx[G];
   };
   struct Result {
     A h, c, saved[Cell::kSaved + 1];
@@ -69,13 +72,19 @@ struct ForwardCell {
     if (Cell::kHasCellState) c[at] = z.c;
   }
   FASTRNN_DEVICE void load(Loaded& l, const Step& s, int b, int u) const {
-    const int64_t at = (s.row + b) * G * H + u;
-    if (gx_native) {
+    // first what changes with the step and then what does not, here and below: the second part is computed once
+    const auto* native = static_cast<const A*>(gx) + s.row * (G * H) + (int64_t(b) * G * H + u);
+    const auto* narrow = static_cast<const S*>(gx) + s.row * (G * H) + (int64_t(b) * G * H + u);
 #pragma unroll
-      for (int g = 0; g < G; ++g) l.gx[g] = static_cast<const A*>(gx)[at + int64_t(g) * H];
-    } else {
-#pragma unroll
-      for (int g = 0; g < G; ++g) l.gx[g] = Op::load(static_cast<const S*>(gx)[at + int64_t(g) * H]);
+    for (int g = 0; g < G; ++g) {
+      if constexpr (sizeof(S) == 2) {
+        if (gx_native)
+          l.gx[g] = reinterpret_cast<const uint32_t*>(native)[int64_t(g) * H];
+        else
+          l.gx[g] = narrow[int64_t(g) * H];
+      } else {
+        l.gx[g] = native[int64_t(g) * H];
+      }
     }
   }
 
@@ -83,26 +92,33 @@ struct ForwardCell {
                              const A (&sums)[G], A (&out)[1]) const {
     A x[G], gh[G];
 #pragma unroll
-    for (int g = 0; g < G; ++g) x[g] = l.gx[g] + f.b_ih[g], gh[g] = f.b_hh[g] + sums[g];
+    for (int g = 0; g < G; ++g) {
+      if constexpr (sizeof(S) == 2)
+        x[g] = gx_native ? as_float(l.gx[g]) : Op::load(S(l.gx[g]));
+      else
+        x[g] = l.gx[g];
+      x[g] += f.b_ih[g], gh[g] = f.b_hh[g] + sums[g];
+    }
     r.c = A(0);
     Cell::template forward<typename Op::Math>(x, gh, z.h, z.c, r.h, r.c, r.saved);
     z.h = out[0] = r.h, z.c = r.c;
   }
   FASTRNN_DEVICE void write(const Result& r, const Step& s, int b, int u) const {
-    const int64_t state = int64_t(b) * H + u, row = s.row + b;
-    if (Cell::kHasCellState) {
-      if (c_saved) c_saved[row * H + u] = r.c;
-      if (b >= s.last_from) c_n[state] = Op::store(r.c);
-    }
-    if (saved)
+    constexpr int K = Cell::kSaved;
+    const int64_t state = int64_t(b) * H + u, first = s.row * H;
+    if (!projected)
+      (y + first)[state] = Op::store(r.h);
+    else if (hidden)
+      (hidden + first)[state] = Op::store(r.h);
+    if (saved) {
+      A* to = saved + K * first + (int64_t(b) * K * H + u);
 #pragma unroll
-      for (int i = 0; i < Cell::kSaved; ++i) saved[(row * Cell::kSaved + i) * H + u] = r.saved[i];
-    if (projected) {
-      if (hidden) hidden[row * H + u] = Op::store(r.h);
-    } else {
-      y[row * H + u] = Op::store(r.h);
-      if (b >= s.last_from) h_n[state] = Op::store(r.h);
+      for (int i = 0; i < K; ++i) to[int64_t(i) * H] = r.saved[i];
+      if (Cell::kHasCellState) (c_saved + first)[state] = r.c;
     }
+    if (b < s.last_from) return;
+    if (Cell::kHasCellState) c_n[state] = Op::store(r.c);
+    if (!projected) h_n[state] = Op::store(r.h);
   }
 };
 
@@ -180,17 +196,19 @@ struct BackwardCell {
     if (Cell::kHasCellState) carry_c[at] = z.dc;
   }
   FASTRNN_DEVICE void load(Loaded& l, const Step& s, int b, int u) const {
-    const int64_t state = int64_t(b) * H + u, row = s.row + b;
     if (b >= s.batch) return;
-    l.dy = !projected && dy ? dy[row * H + u] : S(0);
+    constexpr int K = Cell::kSaved;
+    const int64_t state = int64_t(b) * H + u, first = s.row * H;
+    l.dy = !projected && dy ? (dy + first)[state] : S(0);
+    const A* from = saved + K * first + (int64_t(b) * K * H + u);
 #pragma unroll
-    for (int i = 0; i < Cell::kSaved; ++i) l.saved[i] = saved[(row * Cell::kSaved + i) * H + u];
+    for (int i = 0; i < K; ++i) l.saved[i] = from[int64_t(i) * H];
     const bool before = b < s.continuing;
-    if (Cell::kReadsH) l.h = y[row * H + u];
-    if (Cell::kReadsHPrev) l.h_prev = before ? y[(s.before + b) * H + u] : hx ? hx[state] : S(0);
+    if (Cell::kReadsH) l.h = (y + first)[state];
+    if (Cell::kReadsHPrev) l.h_prev = before ? (y + s.before * H)[state] : hx ? hx[state] : S(0);
     if (Cell::kHasCellState) {
-      l.c = c_saved[row * H + u];
-      l.c_prev = before ? c_saved[(s.before + b) * H + u] : value<Op>(cx, state);
+      l.c = (c_saved + first)[state];
+      l.c_prev = before ? (c_saved + s.before * H)[state] : value<Op>(cx, state);
     }
   }
 
@@ -216,8 +234,9 @@ struct BackwardCell {
   }
   FASTRNN_DEVICE void write(const Result& r, const Step& s, int b, int u) const {
     if (b >= s.batch) return;
+    S* to = dg + s.row * (GC * H) + (int64_t(b) * GC * H + u);
 #pragma unroll
-    for (int j = 0; j < GC; ++j) dg[((s.row + b) * GC + j) * H + u] = Op::store(r.grad[j]);
+    for (int j = 0; j < GC; ++j) to[int64_t(j) * H] = Op::store(r.grad[j]);
   }
 };
 

@@ -46,6 +46,7 @@ class Pass {
     w_ = weights<Epilogue>(c_.H, Layout<Op>::blocks(c_.R()));
     for (auto& slot : slot_) slot = operand(c_.R());
     flags_ = space_.take<uint32_t>(kFlags + 1);
+    steps_ = space_.take<Step>(plan_.tier == 'c' ? 0 : c_.T);
     carry_h_ = space_.take<A>(Cell::kReadsHPrev ? c_.B * c_.H : 0);
     carry_c_ = space_.take<A>(Cell::kHasCellState ? c_.B * c_.H : 0);
     if (c_.P) {
@@ -64,6 +65,7 @@ class Pass {
     }
     w_ = weights<Epilogue>(c_.R(), slot_[0].kblocks);
     flags_ = space_.take<uint32_t>(kFlags + 1);
+    steps_ = space_.take<Step>(plan_.tier == 'c' ? 0 : c_.T + 1);
     carry_h_ = space_.take<A>(c_.B * c_.R());
     carry_c_ = space_.take<A>(Cell::kHasCellState ? c_.B * c_.H : 0);
     if (c_.P) {
@@ -78,10 +80,9 @@ class Pass {
     const Steps steps(c_);
     const int64_t H = c_.H, R = c_.R();
     pack<ForwardCell<Cell, Op>>(f.w_hh, R, 1, H, R, w_, slot_[0]);
-    Begin<Op> start{storage(f.hx), {slot_[0], slot_[1]}, c_.B, R, elements(slot_[0]), {}, {carry_h_, carry_c_}, {}};
+    Begin<Op> start = begin_with(storage(f.hx), R, false);
     start.from[0] = storage(f.hx), start.from[1] = storage(f.cx);
     start.n[0] = Cell::kReadsHPrev ? c_.B * H : 0, start.n[1] = Cell::kHasCellState ? c_.B * H : 0;
-    start.flags = flags_, start.flag_count = kFlags + 1;
     begin(start);
     A* reserve = static_cast<A*>(f.reserve);
     const ForwardCell<Cell, Op> cell{
@@ -103,7 +104,7 @@ class Pass {
     if (!c_.P) {
       for (int64_t s = 0; s < c_.T; ++s) {
         const Step step = steps.forward(s);
-        run(cell, step, w_, slot_[step.slot], slot_[1 - step.slot]);
+        run(cell, step, w_, slot_[s % 2], slot_[1 - s % 2]);
       }
     } else if constexpr (Cell::kHasCellState) {
       const ForwardProjection<Op> projection{int(c_.P), storage(f.y), storage(f.h_n)};
@@ -111,8 +112,8 @@ class Pass {
       begin(Begin<Op>{nullptr, {between_, {}}, c_.B, H, elements(between_), {}, {}, {}});
       for (int64_t s = 0; s < c_.T; ++s) {
         const Step step = steps.forward(s);
-        run(cell, step, w_, slot_[step.slot], between_);
-        run(projection, step, w_hr_, between_, slot_[1 - step.slot]);
+        run(cell, step, w_, slot_[s % 2], between_);
+        run(projection, step, w_hr_, between_, slot_[1 - s % 2]);
       }
     }
   }
@@ -123,10 +124,9 @@ class Pass {
     const Steps steps(c_);
     const int64_t H = c_.H, R = c_.R(), depth = Cell::kGates * H;
     pack<BackwardCell<Cell, Op>, Cell::kGates>(f.w_hh, 1, R, R, depth, w_, slot_[0]);
-    Begin<Op> start{nullptr, {slot_[0], slot_[1]}, c_.B, depth, elements(slot_[0]), {}, {carry_h_, carry_c_}, {}};
+    Begin<Op> start = begin_with(nullptr, depth, true);
     start.from[0] = storage(f.dh_n), start.from[1] = storage(f.dc_n);
     start.n[0] = c_.B * R, start.n[1] = Cell::kHasCellState ? c_.B * H : 0;
-    start.flags = flags_, start.flag_count = kFlags + 1;
     begin(start);
     const A* reserve = static_cast<const A*>(f.reserve);
     const BackwardCell<Cell, Op> cell{
@@ -138,7 +138,7 @@ class Pass {
     if (!c_.P) {
       for (int64_t s = 0; s <= c_.T; ++s) {
         const Step step = steps.backward(s);
-        run(cell, step, w_, slot_[step.slot], slot_[1 - step.slot]);
+        run(cell, step, w_, slot_[s % 2], slot_[1 - s % 2]);
       }
     } else if constexpr (Cell::kHasCellState) {
       const BackwardProjection<Op> projection{int(c_.P), storage(f.dy), carry_h_, storage(f.dh), storage(f.dhx)};
@@ -146,8 +146,8 @@ class Pass {
       begin(Begin<Op>{nullptr, {between_, {}}, c_.B, c_.P, elements(between_), {}, {}, {}});
       for (int64_t s = 0; s <= c_.T; ++s) {
         const Step step = steps.backward(s);
-        run(projection, step, w_, slot_[step.slot], between_);
-        run(cell, step, w_hr_, between_, slot_[1 - step.slot]);
+        run(projection, step, w_, slot_[s % 2], between_);
+        run(cell, step, w_hr_, between_, slot_[1 - s % 2]);
       }
     }
   }
@@ -165,6 +165,17 @@ class Pass {
  private:
   static constexpr int64_t kFlags = 1024;  // processors of any device, at least; one more says that a block gave up
 
+  Begin<Op> begin_with(const S* src, int64_t K, bool backward) const {
+    Begin<Op> p{src, {slot_[0], slot_[1]}, c_.B, K, elements(slot_[0]), {}, {carry_h_, carry_c_}, {}};
+    p.flags = flags_, p.flag_count = kFlags + 1;
+    if (plan_.tier != 'c') {
+      p.steps = steps_, p.step_count = c_.T + backward;
+      p.backward = backward, p.reverse = c_.reverse;
+      p.sizes = StepTable::of(c_);
+    }
+    return p;
+  }
+
   // Runs all steps in one launch if the plan says so.
   template <class Epilogue>
   bool resident(const Epilogue& epi, const Begin<Op>& start) const {
@@ -178,11 +189,9 @@ class Pass {
   template <bool CLUSTER, class Epilogue>
   void run_resident(const Epilogue& epi, Begin<Op> start) const {
     Resident<Op> p;
-    p.steps = StepTable::of(c_);
+    p.steps = steps_;
     p.count = int(c_.T) + Epilogue::kBackward;
     p.rows = int(c_.B);
-    p.backward = Epilogue::kBackward;
-    p.reverse = c_.reverse;
     p.w = reinterpret_cast<const Piece*>(w_);
     p.slot[0] = slot_[0], p.slot[1] = slot_[1];
     p.flags = flags_;
@@ -191,7 +200,7 @@ class Pass {
     p.timeout_ns = c_.timeout_ns;
     Persistent<Op, Epilogue, CLUSTER>(c_).with_team(
         [&](auto kernel, const Launch& l, auto) { launch(kernel, l, epi, p); });
-    start.flag_count = 0;
+    start.flag_count = start.step_count = 0;
     Launch again;
     again.threads = kThreads;
     again.shared = Tile<Op, Epilogue, 2>::kShared;
@@ -245,7 +254,7 @@ class Pass {
     launch(pack_kernel<Op>, launch_for(pieces), p);
   }
   void begin(const Begin<Op>& p) const {
-    launch(begin_kernel<Op>, launch_for(std::max({p.elements, p.n[0], p.n[1]})), p);
+    launch(begin_kernel<Op>, launch_for(std::max({p.elements, p.n[0], p.n[1], p.step_count})), p);
   }
 
   template <class Epilogue>
@@ -277,6 +286,7 @@ class Pass {
   const int groups_;
   E *w_ = nullptr, *w_hr_ = nullptr;  // packed
   uint32_t* flags_ = nullptr;
+  Step* steps_ = nullptr;  // of a kernel that runs them all
   Plan plan_;
   Operand<Op> slot_[2], between_;  // recurrent operand, read and written in turn; the projection's other side
   A *carry_h_ = nullptr, *carry_c_ = nullptr;  // (B, R) or (B, H), (B, H)

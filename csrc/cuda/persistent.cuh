@@ -19,28 +19,19 @@
 namespace fastrnn {
 namespace cuda {
 
+constexpr int kMostBlocks = 16;  // of a cluster
+
 template <class Op>
 struct Resident {
-  StepTable steps;
-  int count;  // steps to run: T, and one more in backward
-  int rows;   // of the batch
-  bool backward, reverse;
+  const Step* steps;    // (count)
+  int count;            // T, and one more in backward
+  int rows;             // of the batch
   const Piece* w;       // [tile][k block][half][lane]
   Operand<Op> slot[2];  // [batch group][k block][lane]; both start as begin_kernel leaves them
   uint32_t* flags;      // GridExchange: (teams, blocks), zero at the start
   uint32_t* failed;     // zero at the start: whether a block gave up
   uint32_t* status;     // the same for the host, or null
   int64_t timeout_ns;
-
-  template <class Sizes>
-  FASTRNN_DEVICE Step step_of(Sizes& sizes, int s) const {
-    return backward ? backward_step(sizes, s, steps.T, reverse) : forward_step(sizes, s, steps.T, reverse);
-  }
-  FASTRNN_DEVICE Step step(StepCursor& sizes, int s) const {
-    if (steps.runs > 1) return step_of(sizes, s);
-    DenseSizes dense{steps.T, rows};
-    return step_of(dense, s);
-  }
 };
 
 // Waits until ready() for at most p.timeout_ns; negative: not at all. The clock is slow to read: a short wait never asks.
@@ -59,13 +50,27 @@ FASTRNN_DEVICE bool wait_for(const Resident<Op>& p, Ready&& ready) {
   }
 }
 
-// Ends a kernel in which some wait was too long.
-template <class Op>
-FASTRNN_DEVICE void give_up(const Resident<Op>& p) {
-  if (thread_index() != 0) return;
-  *p.failed = 1;
-  if (p.status) store_system(p.status, 1);
-}
+// Whether some thread of the block waited too long, for all to know after the next barrier.
+struct Late {
+  uint32_t* flag;  // in shared memory
+  static constexpr unsigned kShared = 16;
+  FASTRNN_DEVICE void begin(unsigned char* memory) {
+    flag = reinterpret_cast<uint32_t*>(memory);
+    if (thread_index() == 0) *flag = 0;
+  }
+  FASTRNN_DEVICE void tell(bool there) const {
+    if (!there) *flag = 1;
+  }
+  template <class Op>
+  FASTRNN_DEVICE bool gives_up(const Resident<Op>& p) const {
+    if (*flag == 0) return false;
+    if (thread_index() == 0) {
+      *p.failed = 1;
+      if (p.status) store_system(p.status, 1);
+    }
+    return true;
+  }
+};
 
 // Two buffers in the shared memory of every block of a cluster, filled in turn by all of its blocks: step s reads buffer
 // s % 2, for steps 1, 2, ...
@@ -97,9 +102,10 @@ struct Mailbox {
     if (there && thread_index() == 0) barrier_expect(bar + s % 2, bytes);
     return there;
   }
-  // For the receiver's step s.
-  FASTRNN_DEVICE void send(int s, int place, const Piece& v, int rank) const {
-    send_piece(buffer(s) + place, v, bar + s % 2, unsigned(rank));
+  FASTRNN_DEVICE Remote of(int rank) const { return remote_memory(first, unsigned(rank)); }
+  // Into another block's box, for its step s.
+  FASTRNN_DEVICE void send(Remote to, int s, int place, const Piece& v) const {
+    send_piece(to, unsigned((s & 1) * size + place) * 16, v, unsigned(2 * size) * 16 + unsigned(s & 1) * 8);
   }
 };
 
@@ -107,8 +113,11 @@ struct Mailbox {
 template <class Op, int NT>
 struct ClusterExchange {
   static constexpr bool kCluster = true;
-  Mailbox box;  // buffers [batch group][k block][lane]
+  static constexpr int kCopies = Layout<Op>::kPerPiece;  // threads that have the same piece
+  static constexpr int kRanks = kMostBlocks / kCopies;   // that each of them sends it to
+  Mailbox box;                                           // buffers [batch group][k block][lane]
   int kblocks;
+  Remote to[kRanks];
 
   static FASTRNN_BOTH unsigned shared_bytes(int kblocks) { return Mailbox::shared_bytes(NT * kblocks * 32); }
 
@@ -118,15 +127,21 @@ struct ClusterExchange {
     const Piece* initial = p.slot[0].group(first_group);
     for (int i = thread_index(); i < box.size; i += kThreads)
       box.buffer(0)[i] = box.buffer(1)[i] = load_piece(initial + i);
+#pragma unroll
+    for (int i = 0; i < kRanks; ++i) to[i] = box.of(rank(i) < blocks_x() ? rank(i) : 0);
     sync_cluster();
   }
   FASTRNN_DEVICE bool wait(const Resident<Op>& p, int s) const { return box.wait(p, s); }
   FASTRNN_DEVICE Piece read(const Resident<Op>&, int s, int n, int kb, int lane) const {
     return box.buffer(s)[(n * kblocks + kb) * 32 + lane];
   }
-  // `copy` of `copies` threads that have the same piece for step s.
-  FASTRNN_DEVICE void send(const Resident<Op>&, int s, int place, const Piece& v, int copy, int copies) const {
-    for (int rank = copy; rank < blocks_x(); rank += copies) box.send(s, place, v, rank);
+  static FASTRNN_DEVICE int rank(int i) { return thread_index() % 32 / 4 % kCopies + i * kCopies; }
+  // For step s. The threads of a warp that have the same piece are those of one lane % 4 and, where a row has two pieces,
+  // of one half of the warp.
+  FASTRNN_DEVICE void send(const Resident<Op>&, int s, int place, const Piece& v) const {
+#pragma unroll
+    for (int i = 0; i < kRanks; ++i)
+      if (rank(i) < blocks_x()) box.send(to[i], s, place, v);
   }
   FASTRNN_DEVICE void sent(const Resident<Op>&, int) const {}
   FASTRNN_DEVICE void end() const { sync_cluster(); }
@@ -152,8 +167,9 @@ struct GridExchange {
   FASTRNN_DEVICE Piece read(const Resident<Op>& p, int s, int n, int kb, int lane) const {
     return load_piece(p.slot[s % 2].group(first_group + n) + kb * 32 + lane);
   }
-  FASTRNN_DEVICE void send(const Resident<Op>& p, int s, int place, const Piece& v, int copy, int) const {
-    if (copy == 0) store_piece(const_cast<Piece*>(p.slot[s % 2].group(first_group)) + place, v);
+  FASTRNN_DEVICE void send(const Resident<Op>& p, int s, int place, const Piece& v) const {
+    if (thread_index() % 32 / 4 % Layout<Op>::kPerPiece == 0)
+      store_piece(const_cast<Piece*>(p.slot[s % 2].group(first_group)) + place, v);
   }
   FASTRNN_DEVICE void sent(const Resident<Op>& p, int s) const {
     sync_threads();
@@ -176,7 +192,8 @@ struct Share {
 
 template <class Op, class Epilogue, int NT, class Exchange>
 constexpr unsigned gather_shared(int kblocks) {
-  return Tile<Op, Epilogue, NT, Share<Epilogue, Exchange::kCluster>::UT>::kShared + Exchange::shared_bytes(kblocks);
+  return Exchange::shared_bytes(kblocks) + Late::kShared +
+         Tile<Op, Epilogue, NT, Share<Epilogue, Exchange::kCluster>::UT>::kShared;
 }
 
 template <class Op, class Epilogue, int NT, class Exchange>
@@ -187,13 +204,15 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
   using E = typename Op::Element;
   using L = Layout<Op>;
   constexpr int N = L::kPerPiece, KS = Sh::KS, KBW = Sh::KBW, HALVES = Sh::HALVES, R = Epilogue::kResults;
-  constexpr int kPerRow = 8 / N, kCopies = 8 / kPerRow;  // pieces of a warp's 8 units; lanes that hold the same piece
   const int warp = thread_index() / 32, lane = thread_index() % 32;
   const int kblocks = p.slot[0].kblocks, first_group = block_y() * NT;
 
   // The exchange's buffers come first: they have to be at the same place in every block.
   unsigned char* shared = shared_memory();
-  A* sums_of_warps = reinterpret_cast<A*>(shared + Exchange::shared_bytes(kblocks));
+  shared += Exchange::shared_bytes(kblocks);
+  Late late;
+  late.begin(shared);
+  A* sums_of_warps = reinterpret_cast<A*>(shared + Late::kShared);
 
   // This warp's part of W, for all steps.
   Piece w[KBW][HALVES];
@@ -220,29 +239,38 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
   }
 
   Exchange exchange;
-  exchange.begin(p, shared, first_group, epi.units() / N * NT * 8 * R);
+  exchange.begin(p, shared_memory(), first_group, epi.units() / N * NT * 8 * R);
 
-  StepCursor sizes(p.steps);
-  Step step = p.step(sizes, 0);
+  Step step = p.steps[0];
   t.load(epi, step, block_x(), first_group);
   for (int s = 0; s < p.count; ++s) {
+    const bool more = s + 1 < p.count;
+    const Step next = p.steps[more ? s + 1 : s];
     const bool there = s == 0 || exchange.wait(p, s);
     A sums[NT][HALVES][2] = {};
-    // also where a wait was too long: a matrix instruction wants every lane of its warp, and lanes may have waited in vain
-    // one by one
+    // Also where a wait was too long: a matrix instruction wants every lane of its warp, and lanes may have waited in vain
+    // one by one. Some of h is on its way from memory while that before it is multiplied.
+    constexpr int kAhead = NT > 2 || KBW % 4 ? 1 : 4 / NT;
 #pragma unroll
-    for (int i = 0; i < KBW; ++i) {
-      const int kb = part + i * KS;
-      if (kb < kblocks)
+    for (int first = 0; first < KBW; first += kAhead) {
+      if (part + first * KS >= kblocks) break;
+      Piece h[kAhead][NT];
 #pragma unroll
-        for (int n = 0; n < NT; ++n) multiply<Op, HALVES>(sums[n], w[i], exchange.read(p, s, n, kb, lane));
+      for (int i = 0; i < kAhead; ++i)
+#pragma unroll
+        for (int n = 0; n < NT; ++n) {
+          const int kb = part + (first + i) * KS;
+          h[i][n] = kb < kblocks ? exchange.read(p, s, n, kb, lane) : Piece{{0, 0, 0, 0}};
+        }
+#pragma unroll
+      for (int i = 0; i < kAhead; ++i)
+#pragma unroll
+        for (int n = 0; n < NT; ++n) multiply<Op, HALVES>(sums[n], w[first + i], h[i][n]);
     }
     Tl::put(sums_of_warps, sums);
-    if (sync_threads_or(!there)) {
-      give_up(p);
-      break;
-    }
-    const bool more = s + 1 < p.count;
+    late.tell(there);
+    sync_threads();
+    if (late.gives_up(p)) break;
     bool takes_part[Tl::kMine];
 #pragma unroll
     for (int m = 0; m < Tl::kMine; ++m) {
@@ -253,15 +281,13 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
 #pragma unroll
         for (int r = 0; r < R; ++r) latest[m][r] = Op::element(out[r]);
       // A warp has 8 units of 4 rows. Units are a multiple of N, so pieces are inside or outside as a whole.
-      const int unit = it.unit - lane / 4 + lane / (4 * kCopies) * N;
+      const int unit = it.unit - lane / 4 + lane / (4 * N) * N;
       if (more && m * kThreads + warp * 32 < Tl::kItems)
 #pragma unroll
         for (int r = 0; r < R; ++r) {
           const Piece v = gather_units<Op>(latest[m][r]);
           const int64_t k = p.slot[0].template column<R>(r, unit);
-          if (unit < epi.units())
-            exchange.send(p, s + 1, it.group * kblocks * 32 + int(L::at(it.row % 8, k) / N), v, lane / 4 % kCopies,
-                          kCopies);
+          if (unit < epi.units()) exchange.send(p, s + 1, it.group * kblocks * 32 + int(L::at(it.row % 8, k) / N), v);
         }
     }
     if (more) exchange.sent(p, s + 1);
@@ -272,7 +298,7 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
       if (takes_part[m]) epi.write(t.result[m], step, it.row, it.unit);
     }
     if (!more) break;
-    step = p.step(sizes, s + 1);
+    step = next;
     t.load(epi, step, block_x(), first_group);
   }
   exchange.end();
@@ -283,9 +309,8 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) again_kernel(Epilogue epi, Resident
   if (*p.failed == 0) return;
   start.run(thread_index(), kThreads);
   sync_threads();
-  StepCursor sizes(p.steps);
   for (int s = 0; s < p.count; ++s) {
-    const Step step = p.step(sizes, s);
+    const Step step = p.steps[s];
     for (int group = 0; group * 8 < epi.rows(step); group += NT)
       for (int tile = 0; tile * Tile<Op, Epilogue, NT>::U < epi.units(); ++tile) {
         run_tile<Op, Epilogue, NT>(epi, step, p.w, p.slot[s % 2], p.slot[1 - s % 2], tile, group);

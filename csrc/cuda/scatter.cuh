@@ -19,7 +19,7 @@ struct Scatter {
   static constexpr int kMost = kWarps * MT * 16;              // units
   static FASTRNN_BOTH int blocks(int64_t units) { return int((units + kUnits - 1) / kUnits); }
   static constexpr unsigned shared_bytes(int blocks, int NT) {
-    return Mailbox::shared_bytes(blocks * NT * kTiles * 32) + 2u * unsigned(NT * KB) * 512;
+    return Mailbox::shared_bytes(blocks * NT * kTiles * 32) + Late::kShared + 2u * unsigned(NT * KB) * 512;
   }
 };
 
@@ -43,7 +43,9 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
   // Gate gradients of this block, [batch group][k block][lane], two that take turns: when one is written again, every warp
   // has passed the barrier of the step between, and so has read it. Rows and units that there are not stay zero.
   Operand<Op> dgs[2];
-  Piece* zero = reinterpret_cast<Piece*>(shared + Mailbox::shared_bytes(box.size));
+  Late late;
+  late.begin(shared + Mailbox::shared_bytes(box.size));
+  Piece* zero = reinterpret_cast<Piece*>(shared + Mailbox::shared_bytes(box.size) + Late::kShared);
   for (int i = 0; i < 2; ++i) {
     dgs[i].data = reinterpret_cast<typename Op::Element*>(zero + i * NT * Sc::KB * 32);
     dgs[i].kblocks = Sc::KB, dgs[i].spread = Sc::kUnits;
@@ -71,8 +73,10 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
   typename Epilogue::State state[NT];
   typename Epilogue::Loaded loaded[NT];
   typename Epilogue::Result result[NT];
-  StepCursor sizes(p.steps);
-  Step step = p.step(sizes, 0);
+  Remote owner[Sc::MT];  // of each tile of this warp
+#pragma unroll
+  for (int i = 0; i < Sc::MT; ++i) owner[i] = box.of(warp + i * kWarps < tiles ? (warp + i * kWarps) / Sc::kTiles : me);
+  Step step = p.steps[0];
   const auto takes_part = [&](int n) { return unit < epi.units() && row_of(n) < epi.rows(step); };
   const auto load = [&] {
 #pragma unroll
@@ -89,6 +93,8 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
   sync_cluster();
 
   for (int s = 0; s < p.count; ++s) {
+    const bool more = s + 1 < p.count;
+    const Step next = p.steps[more ? s + 1 : s];
     const bool there = s == 0 || box.wait(p, s);
     const Operand<Op>& dg = dgs[s % 2];
 #pragma unroll
@@ -96,10 +102,13 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
       // The lanes of `from` add up every fourth block's sums; then each keeps one of the four.
       float sum[4] = {0, 0, 0, 0};
       if (s > 0) {
-        for (int b = from; b < blocks; b += 4) {
+#pragma unroll
+        for (int i = 0; i < kMostBlocks / 4; ++i) {
+          const int b = from + i * 4;
+          if (b >= blocks) break;
           const Piece v = box.buffer(s)[((b * NT + n) * Sc::kTiles + tile) * 32 + warp % 4 * 8 + lane % 8];
 #pragma unroll
-          for (int i = 0; i < 4; ++i) sum[i] += as_float(v.w[i]);
+          for (int j = 0; j < 4; ++j) sum[j] += as_float(v.w[j]);
         }
       }
       float half[2];
@@ -114,10 +123,9 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
         for (int g = 0; g < G; ++g) dg.put(n * 8 + row_in_group, g * Sc::kUnits + local, out[g]);
       }
     }
-    if (sync_threads_or(!there)) {
-      give_up(p);
-      break;
-    }
+    late.tell(there);
+    sync_threads();
+    if (late.gives_up(p)) break;
     const auto write = [&] {
 #pragma unroll
       for (int n = 0; n < NT; ++n)
@@ -125,7 +133,6 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
     };
     // Others wait for what is sent, and nobody for these, but several groups' do not fit the registers beside the sums.
     if (NT > 1) write();
-    const bool more = s + 1 < p.count;
     // Two tiles at a time keep the matrix units busy, and are on their way while the next two are multiplied.
     constexpr int kPair = Sc::MT % 2 ? 1 : 2;
 #pragma unroll
@@ -147,14 +154,14 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
 #pragma unroll
           for (int n = 0; n < NT; ++n) {
             const auto& c = sums[i][n];
-            box.send(s + 1, ((me * NT + n) * Sc::kTiles + to(i) % Sc::kTiles) * 32 + lane % 4 * 8 + lane / 4,
-                     Piece{{as_bits(c[0][0]), as_bits(c[0][1]), as_bits(c[1][0]), as_bits(c[1][1])}},
-                     to(i) / Sc::kTiles);
+            box.send(owner[first + i], s + 1,
+                     ((me * NT + n) * Sc::kTiles + to(i) % Sc::kTiles) * 32 + lane % 4 * 8 + lane / 4,
+                     Piece{{as_bits(c[0][0]), as_bits(c[0][1]), as_bits(c[1][0]), as_bits(c[1][1])}});
           }
     }
     if (NT == 1) write();
     if (!more) break;
-    step = p.step(sizes, s + 1);
+    step = next;
     load();
   }
   sync_cluster();

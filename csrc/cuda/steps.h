@@ -50,20 +50,19 @@ struct Backward {
   void* dh;                      // (N, P): gradient of h before a projection's product, written; null without one
 };
 
-// One running step, in either pass.
-struct Step {
+// One running step, in either pass. Two loads of 16 bytes.
+struct alignas(16) Step {
   int64_t row;     // first row of the step
-  int batch;       // its rows; 0 past the last step
   int64_t before;  // first row of the step before it in the order of forward
+  int batch;       // its rows; 0 past the last step
   int continuing;  // rows that had that step; the others start from hx
   int last_from;   // forward: rows from here on have their last step.
   int leaving;     // backward: rows [batch, leaving) had their first step just now: their gradient goes to hx
-  int slot;        // which of the two operand buffers is read; the other is written
 };
 
 // The steps in running order. `Sizes` has batch(t), 0 outside [0, T), and offset(t).
 template <class Sizes>
-FASTRNN_CELL Step step_at(Sizes& z, int64_t t, bool reverse) {
+FASTRNN_CELL Step step_at(const Sizes& z, int64_t t, bool reverse) {
   const int64_t before = reverse ? t + 1 : t - 1;
   Step r{};
   r.batch = int(z.batch(t));
@@ -74,20 +73,18 @@ FASTRNN_CELL Step step_at(Sizes& z, int64_t t, bool reverse) {
 }
 // The s-th step of forward, s < T.
 template <class Sizes>
-FASTRNN_CELL Step forward_step(Sizes& z, int64_t s, int64_t T, bool reverse) {
+FASTRNN_CELL Step forward_step(const Sizes& z, int64_t s, int64_t T, bool reverse) {
   const int64_t t = reverse ? T - 1 - s : s, next = reverse ? t - 1 : t + 1;
   Step r = step_at(z, t, reverse);
   r.last_from = int(z.batch(next) < z.batch(t) ? z.batch(next) : z.batch(t));
-  r.slot = int(s & 1);
   return r;
 }
 // The s-th step of backward; s = T: only what reaches hx and cx.
 template <class Sizes>
-FASTRNN_CELL Step backward_step(Sizes& z, int64_t s, int64_t T, bool reverse) {
+FASTRNN_CELL Step backward_step(const Sizes& z, int64_t s, int64_t T, bool reverse) {
   const int64_t t = reverse ? s : T - 1 - s, next = reverse ? t - 1 : t + 1;
   Step r = step_at(z, t, reverse);
   r.leaving = int(s == 0 ? 0 : z.batch(next));
-  r.slot = int(s & 1);
   return r;
 }
 
@@ -116,8 +113,7 @@ class Steps {
   const int64_t* offsets_ = nullptr;  // (T + 1), or null
 };
 
-// The same for a kernel that runs all steps, passed by value: steps of equal batch size are one run. More runs than it
-// holds go step by step.
+// The same for a kernel, passed by value: steps of equal batch size are one run. More runs than it holds go step by step.
 struct StepTable {
   static constexpr int kMost = 96;
   int64_t T = 0;
@@ -125,7 +121,7 @@ struct StepTable {
   int until[kMost], size[kMost];  // run r ends before step until[r]
   int64_t start[kMost];           // its first row
 
-  static bool fits(const Call& c) { return c.T < (int64_t(1) << 31) && count(c) <= kMost; }
+  static bool fits(const Call& c) { return c.T < (int64_t(1) << 31) - 1 && count(c) <= kMost; }
   static int count(const Call& c) {
     int n = 1;
     for (int64_t t = 1; c.batch_sizes && t < c.T && n <= kMost; ++t) n += c.batch_sizes[t] != c.batch_sizes[t - 1];
@@ -147,38 +143,17 @@ struct StepTable {
     }
     return z;
   }
-};
 
-// Sizes where every step has B rows.
-struct DenseSizes {
-  int64_t T, B;
-  FASTRNN_CELL int64_t batch(int64_t t) const { return t < 0 || t >= T ? 0 : B; }
-  FASTRNN_CELL int64_t offset(int64_t t) const { return t * B; }
-};
-
-// A table's sizes. Steps come one after the other, so the run of a step is that of the last one asked for, or next to it; it is
-// kept at hand, since most steps ask for nothing else.
-struct StepCursor {
-  const StepTable& z;
-  int run, size;
-  int64_t begin, end, start;  // its steps are [begin, end), its first row is start
-
-  FASTRNN_CELL explicit StepCursor(const StepTable& table) : z(table) { take(0); }
-  FASTRNN_CELL void take(int r) {
-    run = r, size = z.size[r], begin = r ? z.until[r - 1] : 0, end = z.until[r], start = z.start[r];
+  // Sizes as Steps has them.
+  FASTRNN_CELL int run_of(int64_t t) const {
+    int r = 0;
+    while (until[r] <= t) ++r;
+    return r;
   }
-  FASTRNN_CELL void move(int64_t t) {
-    while (t >= end) take(run + 1);
-    while (t < begin) take(run - 1);
-  }
-  FASTRNN_CELL int64_t batch(int64_t t) {
-    if (t < 0 || t >= z.T) return 0;
-    move(t);
-    return size;
-  }
-  FASTRNN_CELL int64_t offset(int64_t t) {
-    move(t);
-    return start + (t - begin) * size;
+  FASTRNN_CELL int64_t batch(int64_t t) const { return t < 0 || t >= T ? 0 : size[run_of(t)]; }
+  FASTRNN_CELL int64_t offset(int64_t t) const {
+    const int r = run_of(t);
+    return start[r] + (t - (r ? until[r - 1] : 0)) * size[r];
   }
 };
 

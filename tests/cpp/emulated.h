@@ -228,15 +228,17 @@ inline void barrier_expect(uint64_t* bar, unsigned bytes) {
 inline bool barrier_done(uint64_t* bar, unsigned parity) {
   return (reinterpret_cast<EmulatedBarrier*>(bar)->phase & 1) != parity;
 }
-template <class T>
-inline T* in_block(T* local, unsigned rank) {
+struct Remote {
+  unsigned char* base;
+};
+inline Remote remote_memory(const void* base, unsigned rank) {
   emulated::Block& mine = *emulated::running->block;
   emulated::Block& other = (*mine.all)[size_t(mine.first) + rank];
-  return reinterpret_cast<T*>(other.shared.data() + (reinterpret_cast<unsigned char*>(local) - mine.shared.data()));
+  return {other.shared.data() + (static_cast<const unsigned char*>(base) - mine.shared.data())};
 }
-inline void send_piece(Piece* local, Piece v, uint64_t* bar, unsigned rank) {
-  *in_block(local, rank) = v;
-  auto* b = reinterpret_cast<EmulatedBarrier*>(in_block(bar, rank));
+inline void send_piece(Remote to, unsigned at, Piece v, unsigned bar) {
+  *reinterpret_cast<Piece*>(to.base + at) = v;
+  auto* b = reinterpret_cast<EmulatedBarrier*>(to.base + bar);
   b->bytes -= 16;
   b->end();
 }
