@@ -108,7 +108,8 @@ def recurrence(case: Case, dtype: str, weights: dict[str, torch.Tensor]) -> Call
     layer.load_state_dict(weights)
     layer.weight_ih_l0.requires_grad_(False)
     x = _random(case.T, case.B, case.I, dtype=DTYPES[dtype])
-    gx = _cuda_layer._project(x.flatten(0, 1), layer.weight_ih_l0)
+    gates = layer.weight_ih_l0.size(0) // case.H
+    gx = _cuda_layer._project(x.flatten(0, 1), _cuda_layer._by_unit(layer.weight_ih_l0, gates))
 
     def output() -> torch.Tensor:
         with _projected(gx):

@@ -99,7 +99,6 @@ def call(
     stream: int = 0,
     batch_sizes: Tensor | None = None,
     reverse: bool = False,
-    gx_native: bool = False,
 ) -> Any:
     """What a pass is told: sizes (T, B, H, P), the tier, how long to wait and where to report. Without a device, only
     to be asked about. batch_sizes must live as long as the result."""
@@ -109,7 +108,6 @@ def call(
         batch_sizes=address(batch_sizes),
         reverse=reverse,
         dtype=_native.DTYPES[dtype],
-        gx_native=gx_native,
         tf32=tf32(),
         stream=stream,
         status=address(status),

@@ -64,7 +64,7 @@ class _Layer:
                 raise RuntimeError(f"fastrnn: expected all tensors on {self.x.device}, but one is on {t.device}")
             address(t)
 
-    def run(self, backward: bool, *tensors: Tensor | None, gx_native: bool = False) -> None:
+    def run(self, backward: bool, *tensors: Tensor | None) -> None:
         """Starts the kernels of a pass. `tensors` are those of the binding, adjacent in memory; they must live until
         this returns, and then the stream's order keeps their memory."""
         call = _cuda.call(
@@ -74,7 +74,6 @@ class _Layer:
             _stream(self.x.device),
             self.batch_sizes,
             self.reverse,
-            gx_native,
         )
         space = _empty((self.module.workspace_size(self.number, call, backward),), self.x, torch.uint8)
         run = self.module.backward if backward else self.module.forward
@@ -86,10 +85,18 @@ _wide: Any = torch.ops.aten.mm.dtype if "dtype" in torch.ops.aten.mm.overloads()
 
 
 def _project(x: Tensor, w_ih: Tensor) -> Tensor:
-    """x W_ih^T (N, G*H), in float32 for 16-bit tensors where torch can: rounding it would cost a digit."""
-    if _wide is None or not x.is_cuda or x.dtype in (torch.float32, torch.float64):
+    """x W_ih^T (N, G*H) in the arithmetic type: 16-bit matrices are multiplied into float32 where torch can, since
+    rounding the product would cost a digit."""
+    if x.dtype in (torch.float32, torch.float64):
         return torch.mm(x, w_ih.t())
+    if _wide is None or not x.is_cuda:
+        return torch.mm(x, w_ih.t()).float()
     return _wide(x, w_ih.t(), torch.float32)
+
+
+def _by_unit(w: Tensor, gates: int) -> Tensor:
+    """The rows of W (G*H, I), gate by gate, in another order: the gates of each unit side by side."""
+    return w if gates == 1 else w.view(gates, -1, w.size(1)).transpose(0, 1).reshape_as(w)
 
 
 def forward(cell: str, *args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -104,10 +111,10 @@ def forward(cell: str, *args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         c_n = _empty((batch, units) if layer.lstm else (0,), x)
         size = _cuda.reserve_size(cell, layer.rows.size(0), units) if training else 0
         reserve = _empty((size,), x, arithmetic if training else None)
-        gx = _project(layer.rows, layer.w_ih)
+        gx = _project(layer.rows, _by_unit(layer.w_ih, layer.gates))
         given = _contiguous(layer.w_hh, layer.b_ih, layer.b_hh, layer.w_hr, layer.hx, layer.cx)
         kept = reserve if training else None
-        layer.run(False, gx, *given, y, h_n, c_n, kept, None, gx_native=gx.dtype == arithmetic)
+        layer.run(False, gx, *given, y, h_n, c_n, kept, None)
     return y, h_n, c_n, reserve
 
 
@@ -164,7 +171,7 @@ def _blocks(t: Tensor, order: list[int]) -> Tensor:
 def _hidden(reserve: Tensor, rows: int, units: int, saved: int, dtype: torch.dtype) -> Tensor:
     """h before the projection (N, H), again from what forward saved: o tanh(c)."""
     gates, c = reserve.split([rows * saved * units, rows * units])
-    return (gates.view(rows, saved, units)[:, 3] * c.view(rows, units).tanh()).to(dtype)
+    return (gates.view(rows, units, saved)[..., 3] * c.view(rows, units).tanh()).to(dtype)
 
 
 def _previous(

@@ -83,6 +83,16 @@ FASTRNN_DEVICE float to_tf32(float v) {
 FASTRNN_DEVICE float as_float(uint32_t v) { return __uint_as_float(v); }
 FASTRNN_DEVICE uint32_t as_bits(float v) { return __float_as_uint(v); }
 
+// The value, of which the compiler does not know how to compute it again.
+FASTRNN_DEVICE int opaque(int v) {
+  asm volatile("" : "+r"(v));
+  return v;
+}
+FASTRNN_DEVICE int64_t opaque(int64_t v) {
+  asm volatile("" : "+l"(v));
+  return v;
+}
+
 // ---- by the special function unit, to a few units in the last place ----------------------------------------------------
 FASTRNN_DEVICE float fast_exp(float x) { return __expf(x); }
 FASTRNN_DEVICE float fast_divide(float a, float b) { return __fdividef(a, b); }

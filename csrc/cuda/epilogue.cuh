@@ -2,12 +2,13 @@
 //
 // An epilogue has kOutputs values a unit from the product (its gates) and three kinds of values beside it:
 //   Fixed    of a unit, the same in every step: fix(unit)
-//   State    of (row, unit), from step to step: start(row, unit) reads it from memory, where keep() puts it; the kernels
-//            that run all steps hold it in registers
-//   Loaded   of (step, row, unit): load() may run before the product is there, and does nothing with what it loads, so
+//   State    of a place, from step to step: start(place) reads it from memory, where keep() puts it; the kernels that run
+//            all steps hold it in registers
+//   Loaded   of a step and place: load() may run before the product is there, and does nothing with what it loads, so
 //            that nobody waits for it there
-// finish() takes all of them and the sums, and gives the values that the next product takes from (row, unit), kResults of
-// them, and a Result, which write() puts into memory. rows(step) is how many rows take part; units() is asked on the host, too.
+// finish() takes all of them and the sums, and gives the values that the next product takes from the place, kResults of
+// them, and a Result, which write() puts into memory. rows(step) is how many rows take part; units() is asked on the host,
+// too.
 #pragma once
 #include <type_traits>
 
@@ -17,6 +18,43 @@
 
 namespace fastrnn {
 namespace cuda {
+
+// (row, unit) of an epilogue, and row * units + unit.
+struct Place {
+  int row, unit;
+  int64_t state;
+};
+// Kept in registers: computed anew in every step, it would wait for the constants that it takes.
+FASTRNN_DEVICE Place place_at(int row, int unit, int units) {
+  return {opaque(row), opaque(unit), opaque(int64_t(row) * units + unit)};
+}
+
+// Values that lie side by side, 16 bytes at once where they are so many.
+template <int N, class T>
+FASTRNN_DEVICE void load_adjacent(T (&v)[N], const T* from) {
+  if constexpr (N * sizeof(T) % 16 == 0) {
+#pragma unroll
+    for (int i = 0; i < int(N * sizeof(T) / 16); ++i)
+      reinterpret_cast<Piece*>(v)[i] = reinterpret_cast<const Piece*>(from)[i];
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; ++i) v[i] = from[i];
+  }
+}
+template <int N, class T>
+FASTRNN_DEVICE void store_adjacent(T* to, const T (&v)[N]) {
+  if constexpr (N * sizeof(T) % 16 == 0) {
+#pragma unroll
+    for (int i = 0; i < int(N * sizeof(T) / 16); ++i)
+      reinterpret_cast<Piece*>(to)[i] = reinterpret_cast<const Piece*>(v)[i];
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; ++i) to[i] = v[i];
+  }
+}
+
+// An epilogue's kinds of values that it has none of.
+struct Nothing {};
 
 template <class Op>
 FASTRNN_DEVICE typename Op::Acc value(const typename Op::Storage* p, int64_t i) {
@@ -29,13 +67,14 @@ struct ForwardCell {
   using A = typename Op::Acc;
   static constexpr bool kBackward = false;
   static constexpr int G = Cell::kGates, kOutputs = G, kResults = 1;
+  static constexpr int kSaved = Cell::kSaved ? Cell::kSaved : 1;  // no array has none
   int H;
-  bool projected, gx_native;
-  const void* gx;        // (N, G, H)
+  bool projected;
+  const A* gx;           // (N, H, G)
   const S *b_ih, *b_hh;  // (G, H) or null
   A *h, *c;              // (B, H): running states; h only for cells that read it
   S *y, *h_n, *c_n;      // (N, H), (B, H), (B, H); y and h_n unless projected
-  A *saved, *c_saved;    // (N, kSaved, H), (N, H); null: inference
+  A *saved, *c_saved;    // (N, H, kSaved), (N, H); null: inference
   S* hidden;             // (N, H) or null
 
   struct Fixed {
@@ -45,11 +84,11 @@ struct ForwardCell {
     A h, c;
   };
   struct Loaded {
-    // as it lies in memory: native values, or 16-bit ones in the low half
-    std::conditional_t<sizeof(S) == 2, uint32_t, A> gx[G];
+    alignas(16) A gx[G];
   };
   struct Result {
-    A h, c, saved[Cell::kSaved + 1];
+    alignas(16) A saved[kSaved];
+    A h, c;
   };
   FASTRNN_DEVICE int rows(const Step& s) const { return s.batch; }
   FASTRNN_BOTH int units() const { return H; }
@@ -61,69 +100,41 @@ struct ForwardCell {
       f.b_hh[g] = value<Op>(b_hh, int64_t(g) * H + u);
     }
   }
-  FASTRNN_DEVICE void start(State& z, int b, int u) const {
-    const int64_t at = int64_t(b) * H + u;
-    z.h = Cell::kReadsHPrev ? h[at] : A(0);
-    z.c = Cell::kHasCellState ? c[at] : A(0);
+  FASTRNN_DEVICE void start(State& z, const Place& p) const {
+    z.h = Cell::kReadsHPrev ? h[p.state] : A(0);
+    z.c = Cell::kHasCellState ? c[p.state] : A(0);
   }
-  FASTRNN_DEVICE void keep(const State& z, int b, int u) const {
-    const int64_t at = int64_t(b) * H + u;
-    if (Cell::kReadsHPrev) h[at] = z.h;
-    if (Cell::kHasCellState) c[at] = z.c;
+  FASTRNN_DEVICE void keep(const State& z, const Place& p) const {
+    if (Cell::kReadsHPrev) h[p.state] = z.h;
+    if (Cell::kHasCellState) c[p.state] = z.c;
   }
-  FASTRNN_DEVICE void load(Loaded& l, const Step& s, int b, int u) const {
-    // first what changes with the step and then what does not, here and below: the second part is computed once
-    const auto* native = static_cast<const A*>(gx) + s.row * (G * H) + (int64_t(b) * G * H + u);
-    const auto* narrow = static_cast<const S*>(gx) + s.row * (G * H) + (int64_t(b) * G * H + u);
-#pragma unroll
-    for (int g = 0; g < G; ++g) {
-      if constexpr (sizeof(S) == 2) {
-        if (gx_native)
-          l.gx[g] = reinterpret_cast<const uint32_t*>(native)[int64_t(g) * H];
-        else
-          l.gx[g] = narrow[int64_t(g) * H];
-      } else {
-        l.gx[g] = native[int64_t(g) * H];
-      }
-    }
+  FASTRNN_DEVICE void load(Loaded& l, const Step& s, const Place& p) const {
+    load_adjacent(l.gx, gx + (s.row * H + p.state) * G);
   }
-
-  FASTRNN_DEVICE void finish(const Fixed& f, State& z, const Loaded& l, Result& r, const Step&, int, int,
+  FASTRNN_DEVICE void finish(const Fixed& f, State& z, const Loaded& l, Result& r, const Step&, const Place&,
                              const A (&sums)[G], A (&out)[1]) const {
     A x[G], gh[G];
 #pragma unroll
-    for (int g = 0; g < G; ++g) {
-      if constexpr (sizeof(S) == 2)
-        x[g] = gx_native ? as_float(l.gx[g]) : Op::load(S(l.gx[g]));
-      else
-        x[g] = l.gx[g];
-      x[g] += f.b_ih[g], gh[g] = f.b_hh[g] + sums[g];
-    }
+    for (int g = 0; g < G; ++g) x[g] = l.gx[g] + f.b_ih[g], gh[g] = f.b_hh[g] + sums[g];
     r.c = A(0);
     Cell::template forward<typename Op::Math>(x, gh, z.h, z.c, r.h, r.c, r.saved);
     z.h = out[0] = r.h, z.c = r.c;
   }
-  FASTRNN_DEVICE void write(const Result& r, const Step& s, int b, int u) const {
-    constexpr int K = Cell::kSaved;
-    const int64_t state = int64_t(b) * H + u, first = s.row * H;
+  FASTRNN_DEVICE void write(const Result& r, const Step& s, const Place& p) const {
+    const int64_t at = s.row * H + p.state;
     if (!projected)
-      (y + first)[state] = Op::store(r.h);
+      y[at] = Op::store(r.h);
     else if (hidden)
-      (hidden + first)[state] = Op::store(r.h);
+      hidden[at] = Op::store(r.h);
     if (saved) {
-      A* to = saved + K * first + (int64_t(b) * K * H + u);
-#pragma unroll
-      for (int i = 0; i < K; ++i) to[int64_t(i) * H] = r.saved[i];
-      if (Cell::kHasCellState) (c_saved + first)[state] = r.c;
+      if constexpr (Cell::kSaved > 0) store_adjacent(saved + at * kSaved, r.saved);
+      if (Cell::kHasCellState) c_saved[at] = r.c;
     }
-    if (b < s.last_from) return;
-    if (Cell::kHasCellState) c_n[state] = Op::store(r.c);
-    if (!projected) h_n[state] = Op::store(r.h);
+    if (p.row < s.last_from) return;
+    if (Cell::kHasCellState) c_n[p.state] = Op::store(r.c);
+    if (!projected) h_n[p.state] = Op::store(r.h);
   }
 };
-
-// An epilogue's kinds of values that it has none of.
-struct Nothing {};
 
 // y = W_hr h
 template <class Op>
@@ -142,16 +153,16 @@ struct ForwardProjection {
   FASTRNN_DEVICE int rows(const Step& s) const { return s.batch; }
   FASTRNN_BOTH int units() const { return P; }
   FASTRNN_DEVICE void fix(Fixed&, int) const {}
-  FASTRNN_DEVICE void start(State&, int, int) const {}
-  FASTRNN_DEVICE void keep(const State&, int, int) const {}
-  FASTRNN_DEVICE void load(Loaded&, const Step&, int, int) const {}
-  FASTRNN_DEVICE void finish(const Fixed&, State&, const Loaded&, Result& r, const Step&, int, int, const A (&sums)[1],
-                             A (&out)[1]) const {
+  FASTRNN_DEVICE void start(State&, const Place&) const {}
+  FASTRNN_DEVICE void keep(const State&, const Place&) const {}
+  FASTRNN_DEVICE void load(Loaded&, const Step&, const Place&) const {}
+  FASTRNN_DEVICE void finish(const Fixed&, State&, const Loaded&, Result& r, const Step&, const Place&,
+                             const A (&sums)[1], A (&out)[1]) const {
     r = out[0] = sums[0];
   }
-  FASTRNN_DEVICE void write(const Result& r, const Step& s, int b, int u) const {
-    y[(s.row + b) * P + u] = Op::store(r);
-    if (b >= s.last_from) h_n[int64_t(b) * P + u] = Op::store(r);
+  FASTRNN_DEVICE void write(const Result& r, const Step& s, const Place& p) const {
+    y[s.row * P + p.state] = Op::store(r);
+    if (p.row >= s.last_from) h_n[p.state] = Op::store(r);
   }
 };
 
@@ -163,10 +174,11 @@ struct BackwardCell {
   using A = typename Op::Acc;
   static constexpr bool kBackward = true;
   static constexpr int GC = Cell::kGradColumns, kOutputs = 1, kResults = Cell::kGates;
+  static constexpr int kSaved = Cell::kSaved ? Cell::kSaved : 1;  // no array has none
   int H;
   bool projected;
   const S *hx, *cx, *y, *dy;  // (B, H), (B, H), (N, H), (N, H), or null
-  const A *saved, *c_saved;   // (N, kSaved, H), (N, H)
+  const A *saved, *c_saved;   // (N, H, kSaved), (N, H)
   A *carry_h, *carry_c;       // (B, H): gradients passed on directly
   S *dg, *dhx, *dcx;          // (N, GC, H), (B, H) or null
 
@@ -175,7 +187,8 @@ struct BackwardCell {
     A dh, dc;  // gradients that a step passes on directly
   };
   struct Loaded {
-    A saved[Cell::kSaved + 1], c, c_prev;
+    alignas(16) A saved[kSaved];
+    A c, c_prev;
     S h, h_prev, dy;
   };
   struct Result {
@@ -185,40 +198,34 @@ struct BackwardCell {
   FASTRNN_BOTH int units() const { return H; }
 
   FASTRNN_DEVICE void fix(Fixed&, int) const {}
-  FASTRNN_DEVICE void start(State& z, int b, int u) const {
-    const int64_t at = int64_t(b) * H + u;
-    z.dh = projected ? A(0) : carry_h[at];
-    z.dc = Cell::kHasCellState ? carry_c[at] : A(0);
+  FASTRNN_DEVICE void start(State& z, const Place& p) const {
+    z.dh = projected ? A(0) : carry_h[p.state];
+    z.dc = Cell::kHasCellState ? carry_c[p.state] : A(0);
   }
-  FASTRNN_DEVICE void keep(const State& z, int b, int u) const {
-    const int64_t at = int64_t(b) * H + u;
-    if (!projected) carry_h[at] = z.dh;
-    if (Cell::kHasCellState) carry_c[at] = z.dc;
+  FASTRNN_DEVICE void keep(const State& z, const Place& p) const {
+    if (!projected) carry_h[p.state] = z.dh;
+    if (Cell::kHasCellState) carry_c[p.state] = z.dc;
   }
-  FASTRNN_DEVICE void load(Loaded& l, const Step& s, int b, int u) const {
-    if (b >= s.batch) return;
-    constexpr int K = Cell::kSaved;
-    const int64_t state = int64_t(b) * H + u, first = s.row * H;
-    l.dy = !projected && dy ? (dy + first)[state] : S(0);
-    const A* from = saved + K * first + (int64_t(b) * K * H + u);
-#pragma unroll
-    for (int i = 0; i < K; ++i) l.saved[i] = from[int64_t(i) * H];
-    const bool before = b < s.continuing;
-    if (Cell::kReadsH) l.h = (y + first)[state];
-    if (Cell::kReadsHPrev) l.h_prev = before ? (y + s.before * H)[state] : hx ? hx[state] : S(0);
+  FASTRNN_DEVICE void load(Loaded& l, const Step& s, const Place& p) const {
+    if (p.row >= s.batch) return;
+    const int64_t at = s.row * H + p.state, before = s.before * H + p.state;
+    const bool first = p.row >= s.continuing;
+    l.dy = !projected && dy ? dy[at] : S(0);
+    if constexpr (Cell::kSaved > 0) load_adjacent(l.saved, saved + at * kSaved);
+    if (Cell::kReadsH) l.h = y[at];
+    if (Cell::kReadsHPrev) l.h_prev = !first ? y[before] : hx ? hx[p.state] : S(0);
     if (Cell::kHasCellState) {
-      l.c = (c_saved + first)[state];
-      l.c_prev = before ? (c_saved + s.before * H)[state] : value<Op>(cx, state);
+      l.c = c_saved[at];
+      l.c_prev = !first ? c_saved[before] : value<Op>(cx, p.state);
     }
   }
 
-  FASTRNN_DEVICE void finish(const Fixed&, State& z, const Loaded& l, Result& r, const Step& s, int b, int u,
+  FASTRNN_DEVICE void finish(const Fixed&, State& z, const Loaded& l, Result& r, const Step& s, const Place& p,
                              const A (&sums)[1], A (&out)[kResults]) const {
     A dh = z.dh + sums[0];
-    if (b >= s.batch) {  // to hx and cx, in the row's last step
-      const int64_t state = int64_t(b) * H + u;
-      if (dhx && !projected) dhx[state] = Op::store(dh);
-      if (Cell::kHasCellState && dcx) dcx[state] = Op::store(z.dc);
+    if (p.row >= s.batch) {  // to hx and cx, in the row's last step
+      if (dhx && !projected) dhx[p.state] = Op::store(dh);
+      if (Cell::kHasCellState && dcx) dcx[p.state] = Op::store(z.dc);
 #pragma unroll
       for (int g = 0; g < kResults; ++g) out[g] = A(0);
       return;
@@ -232,11 +239,11 @@ struct BackwardCell {
 #pragma unroll
     for (int g = 0; g < kResults; ++g) out[g] = r.grad[Cell::kGradH + g];
   }
-  FASTRNN_DEVICE void write(const Result& r, const Step& s, int b, int u) const {
-    if (b >= s.batch) return;
-    S* to = dg + s.row * (GC * H) + (int64_t(b) * GC * H + u);
+  FASTRNN_DEVICE void write(const Result& r, const Step& s, const Place& p) const {
+    if (p.row >= s.batch) return;
+    S* to = dg + (s.row * H + p.state - p.unit) * GC + p.unit;
 #pragma unroll
-    for (int j = 0; j < GC; ++j) to[int64_t(j) * H] = Op::store(r.grad[j]);
+    for (int j = 0; j < GC; ++j, to += H) *to = Op::store(r.grad[j]);
   }
 };
 
@@ -263,16 +270,16 @@ struct BackwardProjection {
   FASTRNN_DEVICE int rows(const Step& s) const { return s.batch > s.leaving ? s.batch : s.leaving; }
   FASTRNN_BOTH int units() const { return P; }
   FASTRNN_DEVICE void fix(Fixed&, int) const {}
-  FASTRNN_DEVICE void start(State& z, int b, int u) const { z.dh = carry_h[int64_t(b) * P + u]; }
-  FASTRNN_DEVICE void keep(const State& z, int b, int u) const { carry_h[int64_t(b) * P + u] = z.dh; }
-  FASTRNN_DEVICE void load(Loaded& l, const Step& s, int b, int u) const {
-    l.dy = dy && b < s.batch ? dy[(s.row + b) * P + u] : S(0);
+  FASTRNN_DEVICE void start(State& z, const Place& p) const { z.dh = carry_h[p.state]; }
+  FASTRNN_DEVICE void keep(const State& z, const Place& p) const { carry_h[p.state] = z.dh; }
+  FASTRNN_DEVICE void load(Loaded& l, const Step& s, const Place& p) const {
+    l.dy = dy && p.row < s.batch ? dy[s.row * P + p.state] : S(0);
   }
-  FASTRNN_DEVICE void finish(const Fixed&, State& z, const Loaded& l, Result& r, const Step& s, int b, int u,
+  FASTRNN_DEVICE void finish(const Fixed&, State& z, const Loaded& l, Result& r, const Step& s, const Place& p,
                              const A (&sums)[1], A (&out)[1]) const {
     r = z.dh + sums[0];
-    if (b >= s.batch) {
-      if (dhx) dhx[int64_t(b) * P + u] = Op::store(r);
+    if (p.row >= s.batch) {
+      if (dhx) dhx[p.state] = Op::store(r);
       out[0] = A(0);
       return;
     }
@@ -280,8 +287,8 @@ struct BackwardProjection {
     out[0] = r;
     z.dh = A(0);
   }
-  FASTRNN_DEVICE void write(const Result& r, const Step& s, int b, int u) const {
-    if (b < s.batch) dh[(s.row + b) * P + u] = Op::store(r);
+  FASTRNN_DEVICE void write(const Result& r, const Step& s, const Place& p) const {
+    if (p.row < s.batch) dh[s.row * P + p.state] = Op::store(r);
   }
 };
 

@@ -30,14 +30,14 @@ P pointer(Address address) {
 }
 
 // What both passes are told. `workspace` comes with the pass: its size depends on the rest.
-Call make_call(std::array<int64_t, 4> sizes, Address batch_sizes, bool reverse, int dtype, bool gx_native, bool tf32,
-               Address stream, Address status, const std::string& tier, int64_t timeout_ns) {
+Call make_call(std::array<int64_t, 4> sizes, Address batch_sizes, bool reverse, int dtype, bool tf32, Address stream,
+               Address status, const std::string& tier, int64_t timeout_ns) {
   Call c{};
   c.T = sizes[0], c.B = sizes[1], c.H = sizes[2], c.P = sizes[3];
   c.batch_sizes = pointer<const int64_t*>(batch_sizes);
   c.reverse = reverse;
   c.dtype = DType(dtype);
-  c.gx_native = gx_native, c.tf32 = tf32;
+  c.tf32 = tf32;
   c.stream = pointer(stream);
   c.status = pointer<uint32_t*>(status);
   c.tier = tier.empty() ? '\0' : tier[0];
@@ -152,8 +152,8 @@ PYBIND11_MODULE(FASTRNN_CUDA_MODULE, m) {
   // of this module alone: the tests load an emulation beside it
   py::class_<fastrnn::cuda::Call>(m, "Call", py::module_local())
       .def(py::init(&fastrnn::cuda::make_call), py::arg("sizes"), py::kw_only(), py::arg("batch_sizes"),
-           py::arg("reverse"), py::arg("dtype"), py::arg("gx_native"), py::arg("tf32"), py::arg("stream"),
-           py::arg("status"), py::arg("tier"), py::arg("timeout_ns"));
+           py::arg("reverse"), py::arg("dtype"), py::arg("tf32"), py::arg("stream"), py::arg("status"), py::arg("tier"),
+           py::arg("timeout_ns"));
   m.def("forward", &fastrnn::cuda::forward);
   m.def("backward", &fastrnn::cuda::backward);
   m.def("plan", &fastrnn::cuda::plan);

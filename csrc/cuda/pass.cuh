@@ -88,8 +88,7 @@ class Pass {
     const ForwardCell<Cell, Op> cell{
         int(H),
         c_.P != 0,
-        c_.gx_native,
-        f.gx,
+        static_cast<const A*>(f.gx),
         storage(f.b_ih),
         storage(f.b_hh),
         carry_h_,

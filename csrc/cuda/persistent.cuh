@@ -232,25 +232,37 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
   E latest[Tl::kMine][R];
 #pragma unroll
   for (int m = 0; m < Tl::kMine; ++m) {
-    const auto it = Tl::item(epi, m, block_x(), first_group);
+    const Place& place = t.items[m].place;
 #pragma unroll
     for (int r = 0; r < R; ++r)
-      latest[m][r] = it.inside ? p.slot[0].get(it.row, p.slot[0].template column<R>(r, it.unit)) : E(0);
+      latest[m][r] = t.items[m].inside ? p.slot[0].get(place.row, p.slot[0].template column<R>(r, place.unit)) : E(0);
   }
 
   Exchange exchange;
   exchange.begin(p, shared_memory(), first_group, epi.units() / N * NT * 8 * R);
 
-  Step step = p.steps[0];
-  t.load(epi, step, block_x(), first_group);
+  // Where a lane's pieces go. A warp has 8 units of 4 rows; units are a multiple of N, so a piece is inside or outside whole.
+  int to[Tl::kMine][R];  // negative: nowhere
+#pragma unroll
+  for (int m = 0; m < Tl::kMine; ++m) {
+    const auto& it = t.items[m];
+    const int unit = it.place.unit - lane / 4 + lane / (4 * N) * N;
+#pragma unroll
+    for (int r = 0; r < R; ++r) {
+      const int64_t k = p.slot[0].template column<R>(r, unit);
+      const bool whole = m * kThreads + warp * 32 < Tl::kItems && unit < epi.units();
+      to[m][r] = opaque(whole ? it.group * kblocks * 32 + int(L::at(it.place.row % 8, k) / N) : -1);
+    }
+  }
+
+  Step step = p.steps[0], next = p.steps[p.count > 1 ? 1 : 0];
+  t.load(epi, step);
   for (int s = 0; s < p.count; ++s) {
-    const bool more = s + 1 < p.count;
-    const Step next = p.steps[more ? s + 1 : s];
     const bool there = s == 0 || exchange.wait(p, s);
     A sums[NT][HALVES][2] = {};
     // Also where a wait was too long: a matrix instruction wants every lane of its warp, and lanes may have waited in vain
     // one by one. Some of h is on its way from memory while that before it is multiplied.
-    constexpr int kAhead = NT > 2 || KBW % 4 ? 1 : 4 / NT;
+    constexpr int kAhead = NT > 2 || KBW % 4 ? 1 : (KBW > 8 ? 2 : 4) / NT;
 #pragma unroll
     for (int first = 0; first < KBW; first += kAhead) {
       if (part + first * KS >= kblocks) break;
@@ -270,36 +282,31 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
     Tl::put(sums_of_warps, sums);
     late.tell(there);
     sync_threads();
-    if (late.gives_up(p)) break;
-    bool takes_part[Tl::kMine];
+    const bool more = s + 1 < p.count;
 #pragma unroll
     for (int m = 0; m < Tl::kMine; ++m) {
-      const auto it = Tl::item(epi, m, block_x(), first_group);
       A out[R];
-      takes_part[m] = t.finish(epi, step, m, it, sums_of_warps, out);
-      if (takes_part[m])
+      if (t.finish(epi, step, m, sums_of_warps, out))
 #pragma unroll
         for (int r = 0; r < R; ++r) latest[m][r] = Op::element(out[r]);
-      // A warp has 8 units of 4 rows. Units are a multiple of N, so pieces are inside or outside as a whole.
-      const int unit = it.unit - lane / 4 + lane / (4 * N) * N;
-      if (more && m * kThreads + warp * 32 < Tl::kItems)
-#pragma unroll
-        for (int r = 0; r < R; ++r) {
-          const Piece v = gather_units<Op>(latest[m][r]);
-          const int64_t k = p.slot[0].template column<R>(r, unit);
-          if (unit < epi.units()) exchange.send(p, s + 1, it.group * kblocks * 32 + int(L::at(it.row % 8, k) / N), v);
-        }
     }
-    if (more) exchange.sent(p, s + 1);
-    // others wait for what was sent, and nobody for these
+    if (late.gives_up(p)) break;
+    if (more) {
+      t.load(epi, next);  // before what follows, behind which it would queue
 #pragma unroll
-    for (int m = 0; m < Tl::kMine; ++m) {
-      const auto it = Tl::item(epi, m, block_x(), first_group);
-      if (takes_part[m]) epi.write(t.result[m], step, it.row, it.unit);
+      for (int m = 0; m < Tl::kMine; ++m)
+        if (m * kThreads + warp * 32 < Tl::kItems)
+#pragma unroll
+          for (int r = 0; r < R; ++r) {
+            const Piece v = gather_units<Op>(latest[m][r]);
+            if (to[m][r] >= 0) exchange.send(p, s + 1, to[m][r], v);
+          }
+      exchange.sent(p, s + 1);
     }
+    t.write(epi, step);  // others wait for what was sent, and nobody for this
     if (!more) break;
     step = next;
-    t.load(epi, step, block_x(), first_group);
+    next = p.steps[s + 2 < p.count ? s + 2 : s + 1];
   }
   exchange.end();
 }

@@ -24,43 +24,52 @@ struct Tile {
   static constexpr int kItems = UT * NT * UH * 64, kMine = (kItems + kThreads - 1) / kThreads;
   static constexpr unsigned kShared = unsigned(kWarps * NT * HALVES * 64 * sizeof(A));
 
+  // The lanes of a warp are 8 units of 4 rows, in every item.
+  struct Item {
+    int lane, column, half, group, tile;
+    Place place;
+    bool inside;  // the tile, and the layer's units
+  };
+  Item items[kMine];
   typename Epilogue::Fixed fixed[kMine];
   typename Epilogue::State state[kMine];
   typename Epilogue::Loaded loaded[kMine];
   typename Epilogue::Result result[kMine];
 
-  // The lanes of a warp are 8 units of 4 rows, in every item.
-  struct Item {
-    int lane, column, half, group, tile, row, unit;
-    bool inside;  // the tile, and the layer's units
-  };
   static FASTRNN_DEVICE Item item(const Epilogue& epi, int m, int tile, int first_group) {
     const int i = m * kThreads + thread_index();
     Item it;
     it.lane = i % 32, it.column = i / 32 % 2, it.half = i / 64 % UH, it.group = i / (64 * UH) % NT,
     it.tile = i / (64 * UH * NT);
-    it.row = (first_group + it.group) * 8 + it.lane % 4 * 2 + it.column;
-    it.unit = (tile * UT + it.tile) * U + it.half * 8 + it.lane / 4;
-    it.inside = i < kItems && it.unit < epi.units();
+    const int row = (first_group + it.group) * 8 + it.lane % 4 * 2 + it.column;
+    const int unit = (tile * UT + it.tile) * U + it.half * 8 + it.lane / 4;
+    it.place = place_at(row, unit, epi.units());
+    it.inside = i < kItems && unit < epi.units();
     return it;
   }
 
-  // What does not change from step to step, and the states, of so many rows.
+  // Finds the items, what does not change from step to step, and the states, of so many rows.
   FASTRNN_DEVICE void begin(const Epilogue& epi, int rows, int tile, int first_group) {
 #pragma unroll
     for (int m = 0; m < kMine; ++m) {
-      const Item it = item(epi, m, tile, first_group);
-      if (!it.inside || it.row >= rows) continue;
-      epi.fix(fixed[m], it.unit);
-      epi.start(state[m], it.row, it.unit);
+      items[m] = item(epi, m, tile, first_group);
+      if (!items[m].inside || items[m].place.row >= rows) continue;
+      epi.fix(fixed[m], items[m].place.unit);
+      epi.start(state[m], items[m].place);
     }
   }
-  FASTRNN_DEVICE void load(const Epilogue& epi, const Step& step, int tile, int first_group) {
+  FASTRNN_DEVICE bool takes_part(const Epilogue& epi, const Step& step, int m) const {
+    return items[m].inside && items[m].place.row < epi.rows(step);
+  }
+  FASTRNN_DEVICE void load(const Epilogue& epi, const Step& step) {
 #pragma unroll
-    for (int m = 0; m < kMine; ++m) {
-      const Item it = item(epi, m, tile, first_group);
-      if (it.inside && it.row < epi.rows(step)) epi.load(loaded[m], step, it.row, it.unit);
-    }
+    for (int m = 0; m < kMine; ++m)
+      if (takes_part(epi, step, m)) epi.load(loaded[m], step, items[m].place);
+  }
+  FASTRNN_DEVICE void write(const Epilogue& epi, const Step& step) const {
+#pragma unroll
+    for (int m = 0; m < kMine; ++m)
+      if (takes_part(epi, step, m)) epi.write(result[m], step, items[m].place);
   }
 
   // Adds this warp's k blocks [first, last) in steps of `stride` to sums. w: the tile's; h: the first group's.
@@ -97,9 +106,10 @@ struct Tile {
   }
 
   // After put and a barrier: adds up item m and runs the epilogue, if the item takes part.
-  FASTRNN_DEVICE bool finish(const Epilogue& epi, const Step& step, int m, const Item& it, const A* shared,
+  FASTRNN_DEVICE bool finish(const Epilogue& epi, const Step& step, int m, const A* shared,
                              A (&out)[Epilogue::kResults]) {
-    if (!it.inside || it.row >= epi.rows(step)) return false;
+    if (!takes_part(epi, step, m)) return false;
+    const Item& it = items[m];
     A sums[G];
 #pragma unroll
     for (int g = 0; g < G; ++g) {
@@ -109,7 +119,7 @@ struct Tile {
         sums[g] +=
             shared[((((it.tile * KS + w) * NT + it.group) * HALVES + g * UH + it.half) * 2 + it.column) * 32 + it.lane];
     }
-    epi.finish(fixed[m], state[m], loaded[m], result[m], step, it.row, it.unit, sums, out);
+    epi.finish(fixed[m], state[m], loaded[m], result[m], step, it.place, sums, out);
     return true;
   }
 };
@@ -142,7 +152,7 @@ FASTRNN_DEVICE void run_tile(const Epilogue& epi, const Step& step, const Piece*
   using A = typename Op::Acc;
   Tl t;
   t.begin(epi, epi.rows(step), tile, first_group);
-  t.load(epi, step, tile, first_group);
+  t.load(epi, step);
   A sums[NT][Tl::HALVES][2] = {};
   Tl::multiply_blocks(sums, w + int64_t(tile) * in.kblocks * Tl::HALVES * 32, in.group(first_group),
                       thread_index() / 32, in.kblocks, kWarps, in.kblocks);
@@ -151,16 +161,16 @@ FASTRNN_DEVICE void run_tile(const Epilogue& epi, const Step& step, const Piece*
   sync_threads();
 #pragma unroll
   for (int m = 0; m < Tl::kMine; ++m) {
-    const auto it = Tl::item(epi, m, tile, first_group);
     A values[Epilogue::kResults];
-    if (!t.finish(epi, step, m, it, shared, values)) continue;
-    epi.keep(t.state[m], it.row, it.unit);
-    epi.write(t.result[m], step, it.row, it.unit);
+    if (!t.finish(epi, step, m, shared, values)) continue;
+    const Place& place = t.items[m].place;
+    epi.keep(t.state[m], place);
     if (out.data)
 #pragma unroll
       for (int r = 0; r < Epilogue::kResults; ++r)
-        out.put(it.row, out.template column<Epilogue::kResults>(r, it.unit), values[r]);
+        out.put(place.row, out.template column<Epilogue::kResults>(r, place.unit), values[r]);
   }
+  t.write(epi, step);
 }
 
 // One step. Grid: (batch groups / NT, tiles): blocks that follow one another read the same weights.

@@ -68,33 +68,33 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
   const int tile = warp / 4, from = lane / 8, column = from % 2;
   const int local = tile * 16 + from / 2 * 8 + lane % 8, unit = me * Sc::kUnits + local;
   const int row_in_group = warp % 4 * 2 + column;
-  const auto row_of = [&](int n) { return (first_group + n) * 8 + row_in_group; };
   typename Epilogue::Fixed fixed;
   typename Epilogue::State state[NT];
   typename Epilogue::Loaded loaded[NT];
   typename Epilogue::Result result[NT];
+  Place place[NT];
   Remote owner[Sc::MT];  // of each tile of this warp
 #pragma unroll
   for (int i = 0; i < Sc::MT; ++i) owner[i] = box.of(warp + i * kWarps < tiles ? (warp + i * kWarps) / Sc::kTiles : me);
-  Step step = p.steps[0];
-  const auto takes_part = [&](int n) { return unit < epi.units() && row_of(n) < epi.rows(step); };
-  const auto load = [&] {
+  const bool inside = unit < epi.units();
+  if (inside) epi.fix(fixed, unit);
 #pragma unroll
-    for (int n = 0; n < NT; ++n)
-      if (takes_part(n)) epi.load(loaded[n], step, row_of(n), unit);
-  };
-  if (unit < epi.units()) {
-    epi.fix(fixed, unit);
-#pragma unroll
-    for (int n = 0; n < NT; ++n)
-      if (row_of(n) < p.rows) epi.start(state[n], row_of(n), unit);
+  for (int n = 0; n < NT; ++n) {
+    place[n] = place_at((first_group + n) * 8 + row_in_group, unit, epi.units());
+    if (inside && place[n].row < p.rows) epi.start(state[n], place[n]);
   }
-  load();
+  const auto takes_part = [&](const Step& step, int n) { return inside && place[n].row < epi.rows(step); };
+  const auto load = [&](const Step& step) {
+#pragma unroll
+    for (int n = 0; n < NT; ++n)
+      if (takes_part(step, n)) epi.load(loaded[n], step, place[n]);
+  };
+  Step step = p.steps[0], next = p.steps[p.count > 1 ? 1 : 0];
+  load(step);
   sync_cluster();
 
   for (int s = 0; s < p.count; ++s) {
     const bool more = s + 1 < p.count;
-    const Step next = p.steps[more ? s + 1 : s];
     const bool there = s == 0 || box.wait(p, s);
     const Operand<Op>& dg = dgs[s % 2];
 #pragma unroll
@@ -117,8 +117,8 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
         half[i] = (from / 2 ? sum[i + 2] : sum[i]) + as_float(shuffle_xor(as_bits(from / 2 ? sum[i] : sum[i + 2]), 16));
       const A dh[1] = {(column ? half[1] : half[0]) + as_float(shuffle_xor(as_bits(column ? half[0] : half[1]), 8))};
       A out[G];
-      if (there && takes_part(n)) {
-        epi.finish(fixed, state[n], loaded[n], result[n], step, row_of(n), unit, dh, out);
+      if (there && takes_part(step, n)) {
+        epi.finish(fixed, state[n], loaded[n], result[n], step, place[n], dh, out);
 #pragma unroll
         for (int g = 0; g < G; ++g) dg.put(n * 8 + row_in_group, g * Sc::kUnits + local, out[g]);
       }
@@ -129,10 +129,11 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
     const auto write = [&] {
 #pragma unroll
       for (int n = 0; n < NT; ++n)
-        if (takes_part(n)) epi.write(result[n], step, row_of(n), unit);
+        if (takes_part(step, n)) epi.write(result[n], step, place[n]);
     };
     // Others wait for what is sent, and nobody for these, but several groups' do not fit the registers beside the sums.
     if (NT > 1) write();
+    if (more) load(next);  // before what is sent, behind which it would queue
     // Two tiles at a time keep the matrix units busy, and are on their way while the next two are multiplied.
     constexpr int kPair = Sc::MT % 2 ? 1 : 2;
 #pragma unroll
@@ -162,7 +163,7 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
     if (NT == 1) write();
     if (!more) break;
     step = next;
-    load();
+    next = p.steps[s + 2 < p.count ? s + 2 : s + 1];
   }
   sync_cluster();
 }

@@ -19,9 +19,8 @@ struct Call {
   int64_t T, B, H, P;
   const int64_t* batch_sizes;  // (T), on the host; null: every step has B rows
   bool reverse;
-  DType dtype;     // of every tensor but gx, dg and the reserve
-  bool gx_native;  // gx is of the arithmetic type (float, or double for f64), not of dtype
-  bool tf32;       // fp32 products may round their operands to TF32
+  DType dtype;  // of every tensor but gx and the reserve, which are of the arithmetic type: float, or double for f64
+  bool tf32;    // fp32 products may round their operands to TF32
   void* stream;
   void* workspace;   // workspace_size() bytes, 16-byte aligned
   uint32_t* status;  // where a kernel that waited too long says so: memory of the host that the device writes; or null
@@ -32,11 +31,11 @@ struct Call {
 
 struct Forward {
   Call call;
-  const void* gx;                         // (N, G*H)  x W_ih^T, without bias
+  const void* gx;                         // (N, H, G)  x W_ih^T of a unit's gates side by side, without bias
   const void *w_hh, *b_ih, *b_hh, *w_hr;  // (G*H, R), (G*H) or null, (G*H) or null, (P, H) or null
   const void *hx, *cx;                    // (B, R), (B, H), or null: zeros
   void *y, *h_n, *c_n;                    // (N, R), (B, R), (B, H), written
-  void* reserve;                          // [saved (N, kSaved, H)][c (N, H)] of the arithmetic type; null: inference
+  void* reserve;                          // [saved (N, H, kSaved)][c (N, H)]; null: inference
   void* hidden;                           // (N, H): h before a projection, written; null: not kept
 };
 

@@ -172,6 +172,10 @@ inline float to_tf32(float v) {
 inline float as_float(uint32_t v) { return bit_cast<float>(v); }
 inline uint32_t as_bits(float v) { return bit_cast<uint32_t>(v); }
 
+template <class T>
+inline T opaque(T v) {
+  return v;
+}
 inline float fast_exp(float x) { return std::exp(x); }
 inline float fast_divide(float a, float b) { return a / b; }
 
