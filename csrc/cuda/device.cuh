@@ -94,8 +94,16 @@ FASTRNN_DEVICE int64_t opaque(int64_t v) {
 }
 
 // ---- by the special function unit, to a few units in the last place ----------------------------------------------------
-FASTRNN_DEVICE float fast_exp(float x) { return __expf(x); }
-FASTRNN_DEVICE float fast_divide(float a, float b) { return __fdividef(a, b); }
+FASTRNN_DEVICE float fast_exp(float x) {
+  float r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x * 1.4426950408889634f));
+  return r;
+}
+FASTRNN_DEVICE float fast_divide(float a, float b) {
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(b));
+  return a * r;
+}
 
 // The value of lane ^ mask; all lanes of the warp together.
 FASTRNN_DEVICE uint32_t shuffle_xor(uint32_t v, int mask) { return __shfl_xor_sync(0xffffffffu, v, mask); }

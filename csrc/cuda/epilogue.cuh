@@ -7,8 +7,8 @@
 //   Loaded   of a step and place: load() may run before the product is there, and does nothing with what it loads, so
 //            that nobody waits for it there
 // finish() takes all of them and the sums, and gives the values that the next product takes from the place, kResults of
-// them, and a Result, which write() puts into memory. rows(step) is how many rows take part; units() is asked on the host,
-// too.
+// them, and a Result, which write() puts into memory. rows(step) is how many rows take part; both it and units() are asked
+// on the host, too.
 #pragma once
 #include <type_traits>
 
@@ -90,7 +90,7 @@ struct ForwardCell {
     alignas(16) A saved[kSaved];
     A h, c;
   };
-  FASTRNN_DEVICE int rows(const Step& s) const { return s.batch; }
+  FASTRNN_BOTH int rows(const Step& s) const { return s.batch; }
   FASTRNN_BOTH int units() const { return H; }
 
   FASTRNN_DEVICE void fix(Fixed& f, int u) const {
@@ -150,7 +150,7 @@ struct ForwardProjection {
   using State = Nothing;
   using Loaded = Nothing;
   using Result = A;
-  FASTRNN_DEVICE int rows(const Step& s) const { return s.batch; }
+  FASTRNN_BOTH int rows(const Step& s) const { return s.batch; }
   FASTRNN_BOTH int units() const { return P; }
   FASTRNN_DEVICE void fix(Fixed&, int) const {}
   FASTRNN_DEVICE void start(State&, const Place&) const {}
@@ -194,7 +194,7 @@ struct BackwardCell {
   struct Result {
     A grad[GC];
   };
-  FASTRNN_DEVICE int rows(const Step& s) const { return s.batch > s.leaving ? s.batch : s.leaving; }
+  FASTRNN_BOTH int rows(const Step& s) const { return s.batch > s.leaving ? s.batch : s.leaving; }
   FASTRNN_BOTH int units() const { return H; }
 
   FASTRNN_DEVICE void fix(Fixed&, int) const {}
@@ -267,7 +267,7 @@ struct BackwardProjection {
     S dy;
   };
   using Result = A;
-  FASTRNN_DEVICE int rows(const Step& s) const { return s.batch > s.leaving ? s.batch : s.leaving; }
+  FASTRNN_BOTH int rows(const Step& s) const { return s.batch > s.leaving ? s.batch : s.leaving; }
   FASTRNN_BOTH int units() const { return P; }
   FASTRNN_DEVICE void fix(Fixed&, int) const {}
   FASTRNN_DEVICE void start(State& z, const Place& p) const { z.dh = carry_h[p.state]; }

@@ -46,7 +46,6 @@ class Pass {
     w_ = weights<Epilogue>(c_.H, Layout<Op>::blocks(c_.R()));
     for (auto& slot : slot_) slot = operand(c_.R());
     flags_ = space_.take<uint32_t>(kFlags + 1);
-    steps_ = space_.take<Step>(plan_.tier == 'c' ? 0 : c_.T);
     carry_h_ = space_.take<A>(Cell::kReadsHPrev ? c_.B * c_.H : 0);
     carry_c_ = space_.take<A>(Cell::kHasCellState ? c_.B * c_.H : 0);
     if (c_.P) {
@@ -65,7 +64,6 @@ class Pass {
     }
     w_ = weights<Epilogue>(c_.R(), slot_[0].kblocks);
     flags_ = space_.take<uint32_t>(kFlags + 1);
-    steps_ = space_.take<Step>(plan_.tier == 'c' ? 0 : c_.T + 1);
     carry_h_ = space_.take<A>(c_.B * c_.R());
     carry_c_ = space_.take<A>(Cell::kHasCellState ? c_.B * c_.H : 0);
     if (c_.P) {
@@ -77,40 +75,41 @@ class Pass {
   template <class Cell>
   void forward(const Forward& f) {
     plan_forward<Cell>();
-    const Steps steps(c_);
+    const Runs runs(c_);
     const int64_t H = c_.H, R = c_.R();
     pack<ForwardCell<Cell, Op>>(f.w_hh, R, 1, H, R, w_, slot_[0]);
-    Begin<Op> start = begin_with(storage(f.hx), R, false);
+    Begin<Op> start = begin_with(storage(f.hx), R);
     start.from[0] = storage(f.hx), start.from[1] = storage(f.cx);
     start.n[0] = Cell::kReadsHPrev ? c_.B * H : 0, start.n[1] = Cell::kHasCellState ? c_.B * H : 0;
     begin(start);
     A* reserve = static_cast<A*>(f.reserve);
-    const ForwardCell<Cell, Op> cell{
-        int(H),
-        c_.P != 0,
-        static_cast<const A*>(f.gx),
-        storage(f.b_ih),
-        storage(f.b_hh),
-        carry_h_,
-        carry_c_,
-        storage(f.y),
-        storage(f.h_n),
-        storage(f.c_n),
-        reserve,
-        reserve && Cell::kHasCellState ? reserve + steps.rows() * Cell::kSaved * H : nullptr,
-        storage(f.hidden)};
+    const ForwardCell<Cell, Op> cell{int(H),
+                                     c_.P != 0,
+                                     static_cast<const A*>(f.gx),
+                                     storage(f.b_ih),
+                                     storage(f.b_hh),
+                                     carry_h_,
+                                     carry_c_,
+                                     storage(f.y),
+                                     storage(f.h_n),
+                                     storage(f.c_n),
+                                     reserve,
+                                     reserve && Cell::kHasCellState ? reserve + runs.rows * Cell::kSaved * H : nullptr,
+                                     storage(f.hidden)};
     if (resident(cell, start)) return;
     if (!c_.P) {
-      for (int64_t s = 0; s < c_.T; ++s) {
-        const Step step = steps.forward(s);
+      Walk<Runs> walk(runs, c_.reverse);
+      for (int64_t s = 0; s < c_.T; ++s, walk.forward()) {
+        const Step step = walk.step();
         run(cell, step, w_, slot_[s % 2], slot_[1 - s % 2]);
       }
     } else if constexpr (Cell::kHasCellState) {
       const ForwardProjection<Op> projection{int(c_.P), storage(f.y), storage(f.h_n)};
       pack<ForwardProjection<Op>>(f.w_hr, H, 1, c_.P, H, w_hr_, between_);
       begin(Begin<Op>{nullptr, {between_, {}}, c_.B, H, elements(between_), {}, {}, {}});
-      for (int64_t s = 0; s < c_.T; ++s) {
-        const Step step = steps.forward(s);
+      Walk<Runs> walk(runs, c_.reverse);
+      for (int64_t s = 0; s < c_.T; ++s, walk.forward()) {
+        const Step step = walk.step();
         run(cell, step, w_, slot_[s % 2], between_);
         run(projection, step, w_hr_, between_, slot_[1 - s % 2]);
       }
@@ -120,31 +119,33 @@ class Pass {
   template <class Cell>
   void backward(const Backward& f) {
     plan_backward<Cell>();
-    const Steps steps(c_);
+    const Runs runs(c_);
     const int64_t H = c_.H, R = c_.R(), depth = Cell::kGates * H;
     pack<BackwardCell<Cell, Op>, Cell::kGates>(f.w_hh, 1, R, R, depth, w_, slot_[0]);
-    Begin<Op> start = begin_with(nullptr, depth, true);
+    Begin<Op> start = begin_with(nullptr, depth);
     start.from[0] = storage(f.dh_n), start.from[1] = storage(f.dc_n);
     start.n[0] = c_.B * R, start.n[1] = Cell::kHasCellState ? c_.B * H : 0;
     begin(start);
     const A* reserve = static_cast<const A*>(f.reserve);
     const BackwardCell<Cell, Op> cell{
         int(H),        c_.P != 0,     storage(f.hx), storage(f.cx),
-        storage(f.y),  storage(f.dy), reserve,       reserve + steps.rows() * Cell::kSaved * H,
+        storage(f.y),  storage(f.dy), reserve,       reserve + runs.rows * Cell::kSaved * H,
         carry_h_,      carry_c_,      storage(f.dg), storage(f.dhx),
         storage(f.dcx)};
     if (resident(cell, start)) return;
     if (!c_.P) {
-      for (int64_t s = 0; s <= c_.T; ++s) {
-        const Step step = steps.backward(s);
+      Walk<Runs> walk(runs, !c_.reverse);
+      for (int64_t s = 0; s <= c_.T; ++s, walk.forward()) {
+        const Step step = walk.step();
         run(cell, step, w_, slot_[s % 2], slot_[1 - s % 2]);
       }
     } else if constexpr (Cell::kHasCellState) {
       const BackwardProjection<Op> projection{int(c_.P), storage(f.dy), carry_h_, storage(f.dh), storage(f.dhx)};
       pack<BackwardProjection<Op>>(f.w_hr, 1, H, H, c_.P, w_hr_, between_);
       begin(Begin<Op>{nullptr, {between_, {}}, c_.B, c_.P, elements(between_), {}, {}, {}});
-      for (int64_t s = 0; s <= c_.T; ++s) {
-        const Step step = steps.backward(s);
+      Walk<Runs> walk(runs, !c_.reverse);
+      for (int64_t s = 0; s <= c_.T; ++s, walk.forward()) {
+        const Step step = walk.step();
         run(projection, step, w_, slot_[s % 2], between_);
         run(cell, step, w_hr_, between_, slot_[1 - s % 2]);
       }
@@ -164,14 +165,9 @@ class Pass {
  private:
   static constexpr int64_t kFlags = 1024;  // processors of any device, at least; one more says that a block gave up
 
-  Begin<Op> begin_with(const S* src, int64_t K, bool backward) const {
+  Begin<Op> begin_with(const S* src, int64_t K) const {
     Begin<Op> p{src, {slot_[0], slot_[1]}, c_.B, K, elements(slot_[0]), {}, {carry_h_, carry_c_}, {}};
     p.flags = flags_, p.flag_count = kFlags + 1;
-    if (plan_.tier != 'c') {
-      p.steps = steps_, p.step_count = c_.T + backward;
-      p.backward = backward, p.reverse = c_.reverse;
-      p.sizes = StepTable::of(c_);
-    }
     return p;
   }
 
@@ -188,7 +184,8 @@ class Pass {
   template <bool CLUSTER, class Epilogue>
   void run_resident(const Epilogue& epi, Begin<Op> start) const {
     Resident<Op> p;
-    p.steps = steps_;
+    p.runs = RunTable::of(Runs(c_));
+    p.down = c_.reverse != Epilogue::kBackward;
     p.count = int(c_.T) + Epilogue::kBackward;
     p.rows = int(c_.B);
     p.w = reinterpret_cast<const Piece*>(w_);
@@ -199,7 +196,7 @@ class Pass {
     p.timeout_ns = c_.timeout_ns;
     Persistent<Op, Epilogue, CLUSTER>(c_).with_team(
         [&](auto kernel, const Launch& l, auto) { launch(kernel, l, epi, p); });
-    start.flag_count = start.step_count = 0;
+    start.flag_count = 0;
     Launch again;
     again.threads = kThreads;
     again.shared = Tile<Op, Epilogue, 2>::kShared;
@@ -253,12 +250,12 @@ class Pass {
     launch(pack_kernel<Op>, launch_for(pieces), p);
   }
   void begin(const Begin<Op>& p) const {
-    launch(begin_kernel<Op>, launch_for(std::max({p.elements, p.n[0], p.n[1], p.step_count})), p);
+    launch(begin_kernel<Op>, launch_for(std::max({p.elements, p.n[0], p.n[1]})), p);
   }
 
   template <class Epilogue>
   void run(const Epilogue& epi, const Step& step, const E* w, const Operand<Op>& in, const Operand<Op>& out) const {
-    const int rows = std::max(step.batch, step.leaving);
+    const int rows = epi.rows(step);
     // exact products read W anew for each group, and their sums are many: few groups a block
     if (rows <= 16 || !Op::kMatrix)
       run_with<2>(epi, step, rows, w, in, out);
@@ -285,7 +282,6 @@ class Pass {
   const int groups_;
   E *w_ = nullptr, *w_hr_ = nullptr;  // packed
   uint32_t* flags_ = nullptr;
-  Step* steps_ = nullptr;  // of a kernel that runs them all
   Plan plan_;
   Operand<Op> slot_[2], between_;  // recurrent operand, read and written in turn; the projection's other side
   A *carry_h_ = nullptr, *carry_c_ = nullptr;  // (B, R) or (B, H), (B, H)

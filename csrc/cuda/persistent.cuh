@@ -23,7 +23,8 @@ constexpr int kMostBlocks = 16;  // of a cluster
 
 template <class Op>
 struct Resident {
-  const Step* steps;    // (count)
+  RunTable runs;
+  bool down;            // in t
   int count;            // T, and one more in backward
   int rows;             // of the batch
   const Piece* w;       // [tile][k block][half][lane]
@@ -192,7 +193,7 @@ struct Share {
 
 template <class Op, class Epilogue, int NT, class Exchange>
 constexpr unsigned gather_shared(int kblocks) {
-  return Exchange::shared_bytes(kblocks) + Late::kShared +
+  return Exchange::shared_bytes(kblocks) + Late::kShared + kWarps * kGather<Op> +
          Tile<Op, Epilogue, NT, Share<Epilogue, Exchange::kCluster>::UT>::kShared;
 }
 
@@ -212,7 +213,8 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
   shared += Exchange::shared_bytes(kblocks);
   Late late;
   late.begin(shared);
-  A* sums_of_warps = reinterpret_cast<A*>(shared + Late::kShared);
+  unsigned char* gathered = shared + Late::kShared + warp * kGather<Op>;
+  A* sums_of_warps = reinterpret_cast<A*>(shared + Late::kShared + kWarps * kGather<Op>);
 
   // This warp's part of W, for all steps.
   Piece w[KBW][HALVES];
@@ -255,14 +257,19 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
     }
   }
 
-  Step step = p.steps[0], next = p.steps[p.count > 1 ? 1 : 0];
+  Walk<RunTable> walk(p.runs, p.down);
+  Step step = walk.step();
   t.load(epi, step);
   for (int s = 0; s < p.count; ++s) {
+    walk.forward();
+    const Step next = walk.step();
     const bool there = s == 0 || exchange.wait(p, s);
     A sums[NT][HALVES][2] = {};
     // Also where a wait was too long: a matrix instruction wants every lane of its warp, and lanes may have waited in vain
     // one by one. Some of h is on its way from memory while that before it is multiplied.
-    constexpr int kAhead = NT > 2 || KBW % 4 ? 1 : (KBW > 8 ? 2 : 4) / NT;
+    constexpr int kRoom = (Exchange::kCluster || KBW <= 8 ? 8 : 2) / NT;  // for as many pieces in registers
+    constexpr int kAhead = kRoom > KBW ? KBW : kRoom < 1 ? 1 : kRoom;
+    static_assert(KBW % kAhead == 0, "whole parts");
 #pragma unroll
     for (int first = 0; first < KBW; first += kAhead) {
       if (part + first * KS >= kblocks) break;
@@ -298,7 +305,7 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
         if (m * kThreads + warp * 32 < Tl::kItems)
 #pragma unroll
           for (int r = 0; r < R; ++r) {
-            const Piece v = gather_units<Op>(latest[m][r]);
+            const Piece v = gather_units<Op>(latest[m][r], gathered);
             if (to[m][r] >= 0) exchange.send(p, s + 1, to[m][r], v);
           }
       exchange.sent(p, s + 1);
@@ -306,7 +313,6 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
     t.write(epi, step);  // others wait for what was sent, and nobody for this
     if (!more) break;
     step = next;
-    next = p.steps[s + 2 < p.count ? s + 2 : s + 1];
   }
   exchange.end();
 }
@@ -316,8 +322,9 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) again_kernel(Epilogue epi, Resident
   if (*p.failed == 0) return;
   start.run(thread_index(), kThreads);
   sync_threads();
-  for (int s = 0; s < p.count; ++s) {
-    const Step step = p.steps[s];
+  Walk<RunTable> walk(p.runs, p.down);
+  for (int s = 0; s < p.count; ++s, walk.forward()) {
+    const Step step = walk.step();
     for (int group = 0; group * 8 < epi.rows(step); group += NT)
       for (int tile = 0; tile * Tile<Op, Epilogue, NT>::U < epi.units(); ++tile) {
         run_tile<Op, Epilogue, NT>(epi, step, p.w, p.slot[s % 2], p.slot[1 - s % 2], tile, group);

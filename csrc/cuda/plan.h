@@ -34,7 +34,7 @@ inline std::string obstacle(char tier, const Call& c, const Need& n, const Devic
   if (c.P) return "a projection is between two steps";
   if (c.T < 4) return "too few steps to pay for loading the weights";
   if (c.H % n.per_piece) return "hidden_size is no multiple of " + std::to_string(n.per_piece);
-  if (!StepTable::fits(c)) return "the batch size changes too often";
+  if (!RunTable::fits(Runs(c))) return "the batch size changes too often";
   if (n.parts > n.capacity) return "the weights do not fit the registers";
   if (tier == 'a') {
     if (d.capability < 90 || d.capability >= 120) return "the device has no clusters of 16 blocks";

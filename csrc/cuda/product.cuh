@@ -219,8 +219,7 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) pack_kernel(Packing<Op> p) {
   }
 }
 
-// What a pass starts from: both operand buffers from src (B, K) (null: zeros), up to two running states, and for a kernel
-// that runs all steps what they are.
+// What a pass starts from: both operand buffers from src (B, K) (null: zeros), and up to two running states.
 template <class Op>
 struct Begin {
   using S = typename Op::Storage;
@@ -233,10 +232,6 @@ struct Begin {
   int64_t n[2];
   uint32_t* flags = nullptr;  // set to zero
   int64_t flag_count = 0;
-  Step* steps = nullptr;
-  int64_t step_count = 0;
-  bool backward = false, reverse = false;
-  StepTable sizes;
 
   // The part of one of `stride` threads.
   FASTRNN_DEVICE void run(int64_t thread, int64_t stride) const {
@@ -252,8 +247,6 @@ struct Begin {
     for (int j = 0; j < 2; ++j)
       for (int64_t i = thread; i < n[j]; i += stride) to[j][i] = value<Op>(from[j], i);
     for (int64_t i = thread; i < flag_count; i += stride) flags[i] = 0;
-    for (int64_t i = thread; i < step_count; i += stride)
-      steps[i] = backward ? backward_step(sizes, i, sizes.T, reverse) : forward_step(sizes, i, sizes.T, reverse);
   }
 };
 

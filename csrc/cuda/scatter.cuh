@@ -42,15 +42,11 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
   box.begin(shared, blocks * NT * Sc::kTiles * 32, blocks * NT * mine * 32);
   // Gate gradients of this block, [batch group][k block][lane], two that take turns: when one is written again, every warp
   // has passed the barrier of the step between, and so has read it. Rows and units that there are not stay zero.
-  Operand<Op> dgs[2];
+  shared += Mailbox::shared_bytes(box.size);
   Late late;
-  late.begin(shared + Mailbox::shared_bytes(box.size));
-  Piece* zero = reinterpret_cast<Piece*>(shared + Mailbox::shared_bytes(box.size) + Late::kShared);
-  for (int i = 0; i < 2; ++i) {
-    dgs[i].data = reinterpret_cast<typename Op::Element*>(zero + i * NT * Sc::KB * 32);
-    dgs[i].kblocks = Sc::KB, dgs[i].spread = Sc::kUnits;
-  }
-  for (int i = thread_index(); i < 2 * NT * Sc::KB * 32; i += kThreads) zero[i] = Piece{{0, 0, 0, 0}};
+  late.begin(shared);
+  Piece* const dgs = reinterpret_cast<Piece*>(shared + Late::kShared);
+  for (int i = thread_index(); i < 2 * NT * Sc::KB * 32; i += kThreads) dgs[i] = Piece{{0, 0, 0, 0}};
 
   Piece w[Sc::MT][Sc::KB][2];
 #pragma unroll
@@ -89,14 +85,17 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
     for (int n = 0; n < NT; ++n)
       if (takes_part(step, n)) epi.load(loaded[n], step, place[n]);
   };
-  Step step = p.steps[0], next = p.steps[p.count > 1 ? 1 : 0];
+  Walk<RunTable> walk(p.runs, p.down);
+  Step step = walk.step();
   load(step);
   sync_cluster();
 
   for (int s = 0; s < p.count; ++s) {
     const bool more = s + 1 < p.count;
+    walk.forward();
+    const Step next = walk.step();
     const bool there = s == 0 || box.wait(p, s);
-    const Operand<Op>& dg = dgs[s % 2];
+    Piece* const dg = dgs + s % 2 * (NT * Sc::KB * 32);
 #pragma unroll
     for (int n = 0; n < NT; ++n) {
       // The lanes of `from` add up every fourth block's sums; then each keeps one of the four.
@@ -120,7 +119,9 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
       if (there && takes_part(step, n)) {
         epi.finish(fixed, state[n], loaded[n], result[n], step, place[n], dh, out);
 #pragma unroll
-        for (int g = 0; g < G; ++g) dg.put(n * 8 + row_in_group, g * Sc::kUnits + local, out[g]);
+        for (int g = 0; g < G; ++g)
+          reinterpret_cast<typename Op::Element*>(dg + n * Sc::KB * 32)[L::at(row_in_group, g * Sc::kUnits + local)] =
+              Op::element(out[g]);
       }
     }
     late.tell(there);
@@ -145,7 +146,7 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
       for (int kb = 0; kb < Sc::KB; ++kb)
 #pragma unroll
         for (int n = 0; n < NT; ++n) {
-          const Piece h = dg.group(n)[kb * 32 + lane];
+          const Piece h = dg[(n * Sc::KB + kb) * 32 + lane];
 #pragma unroll
           for (int i = 0; i < kPair; ++i) multiply<Op, 2>(sums[i][n], w[first + i][kb], h);
         }
@@ -163,7 +164,6 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
     if (NT == 1) write();
     if (!more) break;
     step = next;
-    next = p.steps[s + 2 < p.count ? s + 2 : s + 1];
   }
   sync_cluster();
 }

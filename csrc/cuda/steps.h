@@ -3,8 +3,7 @@
 // The large products (x W_ih^T before, dx and the weight gradients after) are not the kernels' business: Python gives
 // them to torch. Rows are packed: step t owns rows [offset(t), offset(t) + batch(t)) of every (N, ...) tensor.
 #pragma once
-#include <stddef.h>
-
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -49,111 +48,107 @@ struct Backward {
   void* dh;                      // (N, P): gradient of h before a projection's product, written; null without one
 };
 
-// One running step, in either pass. Two loads of 16 bytes.
-struct alignas(16) Step {
+// One running step, in either pass.
+struct Step {
   int64_t row;     // first row of the step
-  int64_t before;  // first row of the step before it in the order of forward
+  int64_t before;  // backward: first row of the step before it in the order of forward
   int batch;       // its rows; 0 past the last step
-  int continuing;  // rows that had that step; the others start from hx
+  int continuing;  // backward: rows that had that step; the others start from hx
   int last_from;   // forward: rows from here on have their last step.
   int leaving;     // backward: rows [batch, leaving) had their first step just now: their gradient goes to hx
 };
 
-// The steps in running order. `Sizes` has batch(t), 0 outside [0, T), and offset(t).
-template <class Sizes>
-FASTRNN_CELL Step step_at(const Sizes& z, int64_t t, bool reverse) {
-  const int64_t before = reverse ? t + 1 : t - 1;
-  Step r{};
-  r.batch = int(z.batch(t));
-  r.row = r.batch ? z.offset(t) : 0;
-  r.continuing = int(z.batch(before) < z.batch(t) ? z.batch(before) : z.batch(t));
-  r.before = r.continuing ? z.offset(before) : 0;
-  return r;
-}
-// The s-th step of forward, s < T.
-template <class Sizes>
-FASTRNN_CELL Step forward_step(const Sizes& z, int64_t s, int64_t T, bool reverse) {
-  const int64_t t = reverse ? T - 1 - s : s, next = reverse ? t - 1 : t + 1;
-  Step r = step_at(z, t, reverse);
-  r.last_from = int(z.batch(next) < z.batch(t) ? z.batch(next) : z.batch(t));
-  return r;
-}
-// The s-th step of backward; s = T: only what reaches hx and cx.
-template <class Sizes>
-FASTRNN_CELL Step backward_step(const Sizes& z, int64_t s, int64_t T, bool reverse) {
-  const int64_t t = reverse ? s : T - 1 - s, next = reverse ? t - 1 : t + 1;
-  Step r = step_at(z, t, reverse);
-  r.leaving = int(s == 0 ? 0 : z.batch(next));
-  return r;
-}
-
-// The sizes of a call's steps, on the host.
-class Steps {
+// The batch sizes of a call, in the order of t: steps of equal size are one run.
+class Runs {
  public:
-  explicit Steps(const Call& c) : c_(c) {
-    if (!c.batch_sizes) return;
-    offset_.resize(size_t(c.T + 1));
-    for (int64_t t = 0; t < c.T; ++t) offset_[size_t(t + 1)] = offset_[size_t(t)] + c.batch_sizes[t];
-    offsets_ = offset_.data();
+  const int *size, *length;  // (count)
+  int64_t rows = 0;          // of all steps
+
+  explicit Runs(const Call& c) {
+    if (!c.batch_sizes && c.T > 0) sizes_.push_back(int(c.B)), lengths_.push_back(int(c.T));
+    for (int64_t t = 0; c.batch_sizes && t < c.T; ++t) {
+      if (t == 0 || c.batch_sizes[t] != sizes_.back()) sizes_.push_back(int(c.batch_sizes[t])), lengths_.push_back(0);
+      ++lengths_.back();
+    }
+    size = sizes_.data(), length = lengths_.data(), count_ = int(sizes_.size());
+    for (int r = 0; r < count_; ++r) rows += int64_t(size[r]) * length[r];
   }
-  Steps(const Steps&) = delete;
-  Steps& operator=(const Steps&) = delete;
-  FASTRNN_CELL int64_t batch(int64_t t) const {
-    return t < 0 || t >= c_.T ? 0 : c_.batch_sizes ? c_.batch_sizes[t] : c_.B;
-  }
-  FASTRNN_CELL int64_t offset(int64_t t) const { return offsets_ ? offsets_[t] : t * c_.B; }
-  int64_t rows() const { return offset(c_.T); }
-  Step forward(int64_t s) const { return forward_step(*this, s, c_.T, c_.reverse); }
-  Step backward(int64_t s) const { return backward_step(*this, s, c_.T, c_.reverse); }
+  Runs(const Runs&) = delete;
+  Runs& operator=(const Runs&) = delete;
+  FASTRNN_CELL int count() const { return count_; }
 
  private:
-  const Call& c_;
-  std::vector<int64_t> offset_;
-  const int64_t* offsets_ = nullptr;  // (T + 1), or null
+  std::vector<int> sizes_, lengths_;
+  int count_;
 };
 
-// The same for a kernel, passed by value: steps of equal batch size are one run. More runs than it holds go step by step.
-struct StepTable {
+// The same for a kernel, passed by value.
+struct RunTable {
   static constexpr int kMost = 96;
-  int64_t T = 0;
   int runs = 0;
-  int until[kMost], size[kMost];  // run r ends before step until[r]
-  int64_t start[kMost];           // its first row
+  int size[kMost], length[kMost];
 
-  static bool fits(const Call& c) { return c.T < (int64_t(1) << 31) - 1 && count(c) <= kMost; }
-  static int count(const Call& c) {
-    int n = 1;
-    for (int64_t t = 1; c.batch_sizes && t < c.T && n <= kMost; ++t) n += c.batch_sizes[t] != c.batch_sizes[t - 1];
-    return n;
-  }
-  static StepTable of(const Call& c) {
-    StepTable z;
-    z.T = c.T;
-    int64_t row = 0;
-    for (int64_t t = 0; t < c.T; ++t) {
-      const int64_t n = c.batch_sizes ? c.batch_sizes[t] : c.B;
-      if (t == 0 || n != z.size[z.runs - 1]) {
-        z.size[z.runs] = int(n);
-        z.start[z.runs++] = row;
-      }
-      z.until[z.runs - 1] = c.batch_sizes ? int(t + 1) : int(c.T);
-      row += n;
-      if (!c.batch_sizes) break;
-    }
+  static bool fits(const Runs& r) { return r.count() <= kMost; }
+  static RunTable of(const Runs& r) {
+    RunTable z;
+    z.runs = r.count();
+    std::copy_n(r.size, r.count(), z.size);
+    std::copy_n(r.length, r.count(), z.length);
     return z;
   }
+  FASTRNN_CELL int count() const { return runs; }
+};
 
-  // Sizes as Steps has them.
-  FASTRNN_CELL int run_of(int64_t t) const {
-    int r = 0;
-    while (until[r] <= t) ++r;
-    return r;
+// Goes through the steps in running order, up or down in t, and on past the last. A step is told by the rows of three: the
+// one before it in running order, itself, and the one after it. Within a run there is nothing to look up.
+template <class Table>
+class Walk {
+ public:
+  FASTRNN_CELL Walk(const Table& table, bool down) : table_(table), down_(down), run_(down ? table.count() - 1 : 0) {
+    if (table.count() == 0) return;
+    take_run();
+    if (down)
+      for (int r = 0; r < run_; ++r) next_.row += int64_t(table.size[r]) * table.length[r];
+    if (down) next_.row += int64_t(next_.batch) * (left_ - 1);
+    forward();
   }
-  FASTRNN_CELL int64_t batch(int64_t t) const { return t < 0 || t >= T ? 0 : size[run_of(t)]; }
-  FASTRNN_CELL int64_t offset(int64_t t) const {
-    const int r = run_of(t);
-    return start[r] + (t - (r ? until[r - 1] : 0)) * size[r];
+  FASTRNN_CELL Step step() const {
+    Step s;
+    s.row = here_.row, s.batch = here_.batch;
+    s.before = next_.row;
+    s.continuing = s.last_from = next_.batch < here_.batch ? next_.batch : here_.batch;
+    s.leaving = last_batch_;
+    return s;
   }
+  FASTRNN_CELL void forward() {
+    last_batch_ = here_.batch;
+    here_ = next_;
+    if (--left_ > 0) {
+      next_.row += down_ ? -next_.batch : next_.batch;
+      return;
+    }
+    run_ += down_ ? -1 : 1;
+    if (run_ < 0 || run_ >= table_.count()) {
+      next_ = Rows{};
+      left_ = 0x7fffffff;
+      return;
+    }
+    const int64_t up = next_.row + next_.batch;
+    take_run();
+    next_.row = down_ ? next_.row - next_.batch : up;
+  }
+
+ private:
+  struct Rows {
+    int64_t row = 0;  // the first
+    int batch = 0;
+  };
+  FASTRNN_CELL void take_run() { next_.batch = table_.size[run_], left_ = table_.length[run_]; }
+
+  const Table& table_;
+  bool down_;
+  int run_, left_ = 0x7fffffff, last_batch_ = 0;  // left: steps of the run from next_ on
+  Rows here_, next_;
 };
 
 }  // namespace cuda
