@@ -60,13 +60,13 @@ def module() -> ModuleType:
     return kernels
 
 
-TIERS = {"a": "cluster-persistent", "b": "grid-persistent", "c": "a kernel a step"}
+TIERS = {"a": "cluster-persistent", "b": "grid-persistent", "d": "one launch, weights from the caches", "c": "a kernel a step"}
 _TIMEOUT_NS = 2_000_000_000  # after which a kernel gives up its wait for other blocks
 _status: dict[torch.device, Tensor] = {}  # where such a kernel says so, memory of the host
 
 
 def tier() -> str:
-    """FASTRNN_CUDA_TIER: a, b or c runs that tier wherever it can run the call; empty: the plan's choice."""
+    """FASTRNN_CUDA_TIER: a, b, d or c runs that tier wherever it can run the call; empty: the plan's choice."""
     forced = os.environ.get("FASTRNN_CUDA_TIER", "")
     if forced and forced not in TIERS:
         raise RuntimeError(f"FASTRNN_CUDA_TIER={forced!r} is not one of {', '.join(TIERS)}")

@@ -18,7 +18,7 @@ def exact(gpu):
     """Everything is made on the GPU, and there is no TF32, neither in ours nor in cuDNN's."""
 
 
-@pytest.fixture(params=["a", "b", "c"])
+@pytest.fixture(params=["a", "b", "d", "c"])
 def tier(request, monkeypatch):
     """Forces a tier; a case says with `planned` whether its layer runs there."""
     monkeypatch.setenv("FASTRNN_CUDA_TIER", request.param)

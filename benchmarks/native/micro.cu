@@ -53,24 +53,23 @@ __global__ void flag_round_trip(uint32_t* flags, int steps) {
   if (thread_index() != 0) return;
   uint32_t *mine = flags + 32 * block_x(), *other = flags + 32 * (1 - block_x());
   for (int s = 1; s <= steps; ++s) {
-    if (block_x() == 0) store_release(mine, uint32_t(s));
+    if (block_x() == 0) add_release(mine, 1);
     while (load_acquire(other) < uint32_t(s)) {
     }
-    if (block_x() == 1) store_release(mine, uint32_t(s));
+    if (block_x() == 1) add_release(mine, 1);
   }
 }
 
-// Every block raises its flag and waits for those of all: a step of tier b, without data, product and cell.
-__global__ void flag_barrier(uint32_t* flags, int steps) {
+// Every block counts itself and waits for all: a step of tiers b and d, without data, product and cell.
+__global__ void count_barrier(uint32_t* counter, int steps) {
   for (int s = 1; s <= steps; ++s) {
     sync_threads();
     if (thread_index() == 0) {
       fence_device();
-      store_release(flags + block_x(), uint32_t(s));
-    }
-    for (int i = thread_index(); i < blocks_x(); i += kThreads)
-      while (load_acquire(flags + i) < uint32_t(s)) {
+      add_release(counter, 1);
+      while (load_acquire(counter) < uint32_t(s * blocks_x())) {
       }
+    }
     sync_threads();
   }
 }
@@ -141,7 +140,7 @@ void measure() {
     Launch l = one;
     l.grid_x = l.cluster = size;
     const std::string text = " of " + std::to_string(size) + " blocks";
-    if (facts.capability < 90 || !can_run(cluster_barrier, l)) {
+    if (facts.capability < 90 || at_once(cluster_barrier, l) == 0) {
       std::printf("cluster%s: the device has none\n", text.c_str());
       continue;
     }
@@ -168,7 +167,8 @@ void measure() {
   for (int blocks : {16, 64, facts.processors}) {
     Launch l = two;
     l.grid_x = unsigned(blocks);
-    report("flags of all to all, " + std::to_string(blocks) + " blocks", "ns a step", cleared(flag_barrier, l) / steps);
+    report("barrier by a counter, " + std::to_string(blocks) + " blocks", "ns a step",
+           cleared(count_barrier, l) / steps);
   }
   check(cudaFree(flags), "memory");
 

@@ -134,8 +134,12 @@ FASTRNN_DEVICE uint32_t load_acquire(const uint32_t* p) {
   asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
   return v;
 }
-FASTRNN_DEVICE void store_release(uint32_t* p, uint32_t v) {
-  asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+FASTRNN_DEVICE void add_release(uint32_t* p, uint32_t v) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
+}
+template <class T>
+FASTRNN_DEVICE T load_device(const T* p) {
+  return __ldcg(p);
 }
 FASTRNN_DEVICE void fence_device() { __threadfence(); }
 FASTRNN_DEVICE void store_system(uint32_t* p, uint32_t v) {

@@ -101,8 +101,8 @@ struct ForwardCell {
     }
   }
   FASTRNN_DEVICE void start(State& z, const Place& p) const {
-    z.h = Cell::kReadsHPrev ? h[p.state] : A(0);
-    z.c = Cell::kHasCellState ? c[p.state] : A(0);
+    z.h = Cell::kReadsHPrev ? load_device(h + p.state) : A(0);
+    z.c = Cell::kHasCellState ? load_device(c + p.state) : A(0);
   }
   FASTRNN_DEVICE void keep(const State& z, const Place& p) const {
     if (Cell::kReadsHPrev) h[p.state] = z.h;
@@ -199,8 +199,8 @@ struct BackwardCell {
 
   FASTRNN_DEVICE void fix(Fixed&, int) const {}
   FASTRNN_DEVICE void start(State& z, const Place& p) const {
-    z.dh = projected ? A(0) : carry_h[p.state];
-    z.dc = Cell::kHasCellState ? carry_c[p.state] : A(0);
+    z.dh = projected ? A(0) : load_device(carry_h + p.state);
+    z.dc = Cell::kHasCellState ? load_device(carry_c + p.state) : A(0);
   }
   FASTRNN_DEVICE void keep(const State& z, const Place& p) const {
     if (!projected) carry_h[p.state] = z.dh;
@@ -270,7 +270,7 @@ struct BackwardProjection {
   FASTRNN_BOTH int rows(const Step& s) const { return s.batch > s.leaving ? s.batch : s.leaving; }
   FASTRNN_BOTH int units() const { return P; }
   FASTRNN_DEVICE void fix(Fixed&, int) const {}
-  FASTRNN_DEVICE void start(State& z, const Place& p) const { z.dh = carry_h[p.state]; }
+  FASTRNN_DEVICE void start(State& z, const Place& p) const { z.dh = load_device(carry_h + p.state); }
   FASTRNN_DEVICE void keep(const State& z, const Place& p) const { carry_h[p.state] = z.dh; }
   FASTRNN_DEVICE void load(Loaded& l, const Step& s, const Place& p) const {
     l.dy = dy && p.row < s.batch ? dy[s.row * P + p.state] : S(0);

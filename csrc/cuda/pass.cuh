@@ -59,7 +59,7 @@ class Pass {
     using Epilogue = BackwardCell<Cell, Op>;
     plan_ = plan<Epilogue>();
     for (auto& slot : slot_) {
-      slot = plan_.tier == 'a' ? backward_operand<Epilogue, true>() : backward_operand<Epilogue, false>();
+      slot = plan_.tier == 'a' ? backward_operand<Epilogue, 'a'>() : backward_operand<Epilogue, 'b'>();
       slot.data = space_.take<E>(elements(slot));
     }
     w_ = weights<Epilogue>(c_.R(), slot_[0].kblocks);
@@ -157,13 +157,15 @@ class Pass {
   Plan plan() const {
     return make_plan(c_, [&](char tier) {
       const DeviceFacts d = device_facts();
-      return tier == 'a' ? Persistent<Op, Epilogue, true>(c_).obstacle(d)
-                         : Persistent<Op, Epilogue, false>(c_).obstacle(d);
+      if (tier == 'a') return Persistent<Op, Epilogue, 'a'>(c_).obstacle(d);
+      if (tier == 'b') return Persistent<Op, Epilogue, 'b'>(c_).obstacle(d);
+      return Persistent<Op, Epilogue, 'd'>(c_).obstacle(d);
     });
   }
 
  private:
-  static constexpr int64_t kFlags = 1024;  // processors of any device, at least; one more says that a block gave up
+  static constexpr int64_t kFlags =
+      1024;  // teams of a cooperative launch, at least; one more says that a block gave up
 
   Begin<Op> begin_with(const S* src, int64_t K) const {
     Begin<Op> p{src, {slot_[0], slot_[1]}, c_.B, K, elements(slot_[0]), {}, {carry_h_, carry_c_}, {}};
@@ -175,13 +177,13 @@ class Pass {
   template <class Epilogue>
   bool resident(const Epilogue& epi, const Begin<Op>& start) const {
     if constexpr (Op::kMatrix) {
-      if (plan_.tier == 'a') run_resident<true>(epi, start);
-      if (plan_.tier == 'b') run_resident<false>(epi, start);
-      return plan_.tier != 'c';
+      if (plan_.tier == 'a') run_resident<'a'>(epi, start);
+      if (plan_.tier == 'b') run_resident<'b'>(epi, start);
     }
-    return false;
+    if (plan_.tier == 'd') run_resident<'d'>(epi, start);
+    return plan_.tier != 'c';
   }
-  template <bool CLUSTER, class Epilogue>
+  template <char TIER, class Epilogue>
   void run_resident(const Epilogue& epi, Begin<Op> start) const {
     Resident<Op> p;
     p.runs = RunTable::of(Runs(c_));
@@ -190,11 +192,11 @@ class Pass {
     p.rows = int(c_.B);
     p.w = reinterpret_cast<const Piece*>(w_);
     p.slot[0] = slot_[0], p.slot[1] = slot_[1];
-    p.flags = flags_;
+    p.counters = flags_;
     p.failed = flags_ + kFlags;
     p.status = c_.status;
     p.timeout_ns = c_.timeout_ns;
-    Persistent<Op, Epilogue, CLUSTER>(c_).with_team(
+    Persistent<Op, Epilogue, TIER>(c_).with_team(
         [&](auto kernel, const Launch& l, auto) { launch(kernel, l, epi, p); });
     start.flag_count = 0;
     Launch again;
@@ -224,11 +226,11 @@ class Pass {
     o.data = space_.take<E>(elements(o));
     return o;
   }
-  template <class Epilogue, bool CLUSTER>
+  template <class Epilogue, char TIER>
   Operand<Op> backward_operand() const {
     Operand<Op> o;
-    o.kblocks = Persistent<Op, Epilogue, CLUSTER>::kblocks(c_);
-    o.spread = int(Persistent<Op, Epilogue, CLUSTER>::spread(c_));
+    o.kblocks = Persistent<Op, Epilogue, TIER>::kblocks(c_);
+    o.spread = int(Persistent<Op, Epilogue, TIER>::spread(c_));
     return o;
   }
   int64_t elements(const Operand<Op>& o) const { return int64_t(groups_) * o.kblocks * Layout<Op>::kBlock * 8; }

@@ -1,11 +1,12 @@
-// Tiers a and b: one launch for all steps. A block keeps the weights of its units in registers; after each step the blocks
-// hand one another what the next product needs.
+// Tiers a, b and d: one launch for all steps. In a and b a block keeps the weights of its units in registers; after each
+// step the blocks hand one another what the next product needs.
 //
 //   gather_kernel    a block has the rows of W of its units, and needs all of h: blocks hand round what they computed.
 //     ClusterExchange  (tier a, sm_90)  blocks of one cluster write into each other's shared memory; a barrier in the
 //                                       receiver's shared memory counts the bytes
-//     GridExchange     (tier b, sm_80)  through the second-level cache; each block raises a flag when its part is written
+//     GridExchange     (tier b, sm_80)  through the second-level cache; a counter tells how many parts are written
 //   scatter_kernel   (tier a, backward; scatter.cuh)  a block has the columns of W of its units, and hands round sums.
+//   stepped_kernel   (tier d)  blocks keep nothing: tiles are dealt anew in each step, and W comes from the caches. Any size.
 //
 // Two buffers take turns. A block writes into one only after it has every other block's part of the step before, and a
 // block hands out that part only after it has read the buffer that is now written: nobody overwrites what is still read.
@@ -29,7 +30,7 @@ struct Resident {
   int rows;             // of the batch
   const Piece* w;       // [tile][k block][half][lane]
   Operand<Op> slot[2];  // [batch group][k block][lane]; both start as begin_kernel leaves them
-  uint32_t* flags;      // GridExchange: (teams, blocks), zero at the start
+  uint32_t* counters;   // (teams), GridBarrier's, zero at the start
   uint32_t* failed;     // zero at the start: whether a block gave up
   uint32_t* status;     // the same for the host, or null
   int64_t timeout_ns;
@@ -148,6 +149,27 @@ struct ClusterExchange {
   FASTRNN_DEVICE void end() const { sync_cluster(); }
 };
 
+// A barrier of all blocks of a team in a cooperative launch.
+template <class Op>
+struct GridBarrier {
+  const Resident<Op>& p;
+  // For step s. What the block's threads wrote before is written.
+  FASTRNN_DEVICE void arrive() const {
+    sync_threads();
+    if (thread_index() != 0) return;
+    fence_device();  // what the other threads wrote before the barrier, too
+    add_release(p.counters + block_y(), 1);
+  }
+  // Until all blocks have arrived s times: the same answer for every thread of the block. One thread has seen it, and by
+  // the barrier so has the block; what others wrote is then read past the first-level cache.
+  FASTRNN_DEVICE bool wait(int s) const {
+    const uint32_t all = uint32_t(s) * uint32_t(blocks_x());
+    const bool there =
+        thread_index() != 0 || wait_for(p, [&] { return int32_t(load_acquire(p.counters + block_y()) - all) >= 0; });
+    return !sync_threads_or(!there);
+  }
+};
+
 template <class Op, int NT>
 struct GridExchange {
   static constexpr bool kCluster = false;
@@ -155,16 +177,7 @@ struct GridExchange {
 
   static FASTRNN_BOTH unsigned shared_bytes(int) { return 0; }
   FASTRNN_DEVICE void begin(const Resident<Op>&, unsigned char*, int group, int) { first_group = group; }
-  FASTRNN_DEVICE uint32_t* flag(const Resident<Op>& p, int block) const {
-    return p.flags + block_y() * blocks_x() + block;
-  }
-  FASTRNN_DEVICE bool wait(const Resident<Op>& p, int s) const {
-    bool there = true;
-    for (int i = thread_index(); i < blocks_x() && there; i += kThreads)
-      there = wait_for(p, [&] { return load_acquire(flag(p, i)) >= uint32_t(s); });
-    // each thread has seen some flags; together, and after this barrier, the block has seen them all
-    return !sync_threads_or(!there);
-  }
+  FASTRNN_DEVICE bool wait(const Resident<Op>& p, int s) const { return GridBarrier<Op>{p}.wait(s); }
   FASTRNN_DEVICE Piece read(const Resident<Op>& p, int s, int n, int kb, int lane) const {
     return load_piece(p.slot[s % 2].group(first_group + n) + kb * 32 + lane);
   }
@@ -172,13 +185,7 @@ struct GridExchange {
     if (thread_index() % 32 / 4 % Layout<Op>::kPerPiece == 0)
       store_piece(const_cast<Piece*>(p.slot[s % 2].group(first_group)) + place, v);
   }
-  FASTRNN_DEVICE void sent(const Resident<Op>& p, int s) const {
-    sync_threads();
-    if (thread_index() == 0) {
-      fence_device();  // what the other threads wrote before the barrier, too
-      store_release(flag(p, block_x()), uint32_t(s));
-    }
-  }
+  FASTRNN_DEVICE void sent(const Resident<Op>& p, int) const { GridBarrier<Op>{p}.arrive(); }
   FASTRNN_DEVICE void end() const {}
 };
 
@@ -315,6 +322,30 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
     step = next;
   }
   exchange.end();
+}
+
+template <class Op, class Epilogue, int NT>
+FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) stepped_kernel(Epilogue epi, Resident<Op> p) {
+  const int tiles = (epi.units() + Tile<Op, Epilogue, NT>::U - 1) / Tile<Op, Epilogue, NT>::U;
+  const GridBarrier<Op> barrier{p};
+  Late late;
+  late.begin(shared_memory() + Tile<Op, Epilogue, NT>::kShared);
+  Walk<RunTable> walk(p.runs, p.down);
+  for (int s = 0; s < p.count; ++s, walk.forward()) {
+    const Step step = walk.step();
+    if (s > 0) {
+      late.tell(barrier.wait(s));
+      sync_threads();
+      if (late.gives_up(p)) return;
+    }
+    // Tiles that follow one another are of different batch groups and read the same weights.
+    const int groups = (epi.rows(step) + 8 * NT - 1) / (8 * NT);
+    for (int i = block_x(); i < tiles * groups; i += blocks_x()) {
+      run_tile<Op, Epilogue, NT>(epi, step, p.w, p.slot[s % 2], p.slot[1 - s % 2], i / groups, i % groups * NT);
+      sync_threads();  // the memory of its sums is used again
+    }
+    if (s + 1 < p.count) barrier.arrive();
+  }
 }
 
 template <class Op, class Epilogue, int NT>

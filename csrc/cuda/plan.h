@@ -28,42 +28,33 @@ struct Plan {
   std::string why;
 };
 
-// Why tier a or b cannot run the call; empty if it can.
+// Why a tier of one launch cannot run the call; empty if it can.
 inline std::string obstacle(char tier, const Call& c, const Need& n, const DeviceFacts& d) {
-  if (!n.matrix) return "exact fp32 and fp64 have no matrix instructions";
   if (c.P) return "a projection is between two steps";
-  if (c.T < 4) return "too few steps to pay for loading the weights";
-  if (c.H % n.per_piece) return "hidden_size is no multiple of " + std::to_string(n.per_piece);
+  if (c.T < 4) return "too few steps to pay for it";
   if (!RunTable::fits(Runs(c))) return "the batch size changes too often";
+  if (tier != 'a' && (d.capability < 80 || !d.cooperative)) return "the device has no cooperative launches";
+  if (tier == 'd') return "";
+  if (!n.matrix) return "exact fp32 and fp64 have no matrix instructions";
+  if (c.H % n.per_piece) return "hidden_size is no multiple of " + std::to_string(n.per_piece);
   if (n.parts > n.capacity) return "the weights do not fit the registers";
-  if (tier == 'a') {
-    if (d.capability < 90 || d.capability >= 120) return "the device has no clusters of 16 blocks";
-    if (n.blocks > 16) return "the units do not fit a cluster of 16 blocks";
-  } else {
-    if (d.capability < 80 || !d.cooperative) return "the device has no cooperative launches";
-    if (n.blocks > unsigned(d.processors)) return "the units do not fit the device's processors";
-  }
+  if (tier == 'a' && (d.capability < 90 || d.capability >= 120)) return "the device has no clusters of 16 blocks";
+  if (tier == 'a' && n.blocks > 16) return "the units do not fit a cluster of 16 blocks";
+  if (tier == 'b' && n.blocks > unsigned(d.processors)) return "the units do not fit the device's processors";
   return "";
 }
 
 // obstacle(tier): as above, for this call and device; asked only where it matters.
 template <class Obstacle>
 Plan make_plan(const Call& c, Obstacle&& obstacle) {
-  const char wanted = c.tier ? c.tier : 'a';
-  const std::string forced = c.tier ? "forced" : "";
+  if (c.tier == 'c') return {'c', "forced"};
   std::string why;
-  if (wanted == 'a') {
-    why = obstacle('a');
-    if (why.empty()) return {'a', c.tier ? forced : "the weights fit a cluster"};
-    why = "not a: " + why;
-    if (c.tier) return {'c', why};
+  for (const char tier : c.tier ? std::string(1, c.tier) : std::string("abd")) {
+    const std::string no = obstacle(tier);
+    if (no.empty()) return {tier, c.tier ? "forced" : tier == 'a' ? "the weights fit a cluster" : why};
+    why += (why.empty() ? "not " : "; not ") + std::string(1, tier) + ": " + no;
   }
-  if (wanted != 'c') {
-    const std::string not_b = obstacle('b');
-    if (not_b.empty()) return {'b', c.tier ? forced : why};
-    why += (why.empty() ? "not b: " : "; not b: ") + not_b;
-  }
-  return {'c', wanted == 'c' ? forced : why};
+  return {'c', why};
 }
 
 }  // namespace cuda

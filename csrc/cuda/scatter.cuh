@@ -137,6 +137,12 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
     if (more) load(next);  // before what is sent, behind which it would queue
     // Two tiles at a time keep the matrix units busy, and are on their way while the next two are multiplied.
     constexpr int kPair = Sc::MT % 2 ? 1 : 2;
+    // Read before anything is sent, behind which the reads would queue, where there are registers for all.
+    constexpr bool kAtOnce = NT == 1;
+    Piece all[kAtOnce ? Sc::KB : 1];
+    if constexpr (kAtOnce)
+#pragma unroll
+      for (int kb = 0; kb < Sc::KB; ++kb) all[kb] = dg[kb * 32 + lane];
 #pragma unroll
     for (int first = 0; first < Sc::MT; first += kPair) {
       A sums[kPair][NT][2][2] = {};
@@ -146,7 +152,7 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
       for (int kb = 0; kb < Sc::KB; ++kb)
 #pragma unroll
         for (int n = 0; n < NT; ++n) {
-          const Piece h = dg[(n * Sc::KB + kb) * 32 + lane];
+          const Piece h = kAtOnce ? all[kAtOnce ? kb : 0] : dg[(n * Sc::KB + kb) * 32 + lane];
 #pragma unroll
           for (int i = 0; i < kPair; ++i) multiply<Op, 2>(sums[i][n], w[first + i][kb], h);
         }

@@ -23,7 +23,7 @@ struct Call {
   void* stream;
   void* workspace;   // workspace_size() bytes, 16-byte aligned
   uint32_t* status;  // where a kernel that waited too long says so: memory of the host that the device writes; or null
-  char tier;         // 0: the plan's choice, or 'a', 'b', 'c': that one where it can run the call
+  char tier;         // 0: the plan's choice, or 'a', 'b', 'd', 'c': that one where it can run the call
   int64_t timeout_ns;  // after which a wait for other blocks gives up
   int64_t R() const { return P ? P : H; }
 };

@@ -7,11 +7,12 @@
 namespace fastrnn {
 namespace cuda {
 
-template <class Op, class Epilogue, bool CLUSTER>
+template <class Op, class Epilogue, char TIER>
 class Persistent {
-  static constexpr bool kScatter = CLUSTER && Epilogue::kBackward;
+  static constexpr bool CLUSTER = TIER == 'a', kStepped = TIER == 'd', kScatter = CLUSTER && Epilogue::kBackward;
   // Sums and states of more groups than this do not fit the registers beside the weights of so many k blocks.
-  static constexpr int kMostGroups = CLUSTER || Epilogue::kBackward ? 2 : 4;
+  static constexpr int kMostGroups = kStepped ? (Op::kMatrix ? 4 : 2) : CLUSTER || Epilogue::kBackward ? 2 : 4;
+  static constexpr bool kAny = Op::kMatrix || kStepped;  // kernels
   using Sh = Share<Epilogue, CLUSTER>;
   using Sc = Scatter<Op, Epilogue::kResults>;
   template <int NT>
@@ -36,8 +37,8 @@ class Persistent {
     n.parts = kScatter ? int((c_.H + 15) / 16) : kblocks(c_);
     n.capacity = kScatter ? Sc::kMost / 16 : Sh::KS * Sh::KBW;
     n.blocks = blocks();
-    std::string why = cuda::obstacle(CLUSTER ? 'a' : 'b', c_, n, d);
-    if constexpr (Op::kMatrix)
+    std::string why = cuda::obstacle(TIER, c_, n, d);
+    if constexpr (kAny)
       if (why.empty() && best(d).cost < 0) why = "its blocks cannot all run at once";
     return why;
   }
@@ -54,11 +55,14 @@ class Persistent {
 
  private:
   unsigned blocks() const {
+    if (kStepped) return 1;
     return unsigned(kScatter ? Sc::blocks(c_.H) : (c_.H + Sh::UT * Sh::U - 1) / (Sh::UT * Sh::U));
   }
   template <int NT>
   static constexpr auto kernel() {
-    if constexpr (kScatter)
+    if constexpr (kStepped)
+      return stepped_kernel<Op, Epilogue, NT>;
+    else if constexpr (kScatter)
       return scatter_kernel<Op, Epilogue, NT>;
     else
       return gather_kernel<Op, Epilogue, NT, Exchange<NT>>;
@@ -67,13 +71,22 @@ class Persistent {
   Launch launch_of() const {
     Launch l;
     l.grid_x = blocks();
-    l.grid_y = unsigned((c_.B + 8 * NT - 1) / (8 * NT));
+    l.grid_y = kStepped ? 1 : unsigned((c_.B + 8 * NT - 1) / (8 * NT));
     l.threads = kThreads;
-    l.shared =
-        kScatter ? Sc::shared_bytes(int(l.grid_x), NT) : gather_shared<Op, Epilogue, NT, Exchange<NT>>(kblocks(c_));
+    if constexpr (kStepped)
+      l.shared = Tile<Op, Epilogue, NT>::kShared + Late::kShared;
+    else if constexpr (kScatter)
+      l.shared = Sc::shared_bytes(int(l.grid_x), NT);
+    else
+      l.shared = gather_shared<Op, Epilogue, NT, Exchange<NT>>(kblocks(c_));
     l.stream = c_.stream;
     l.cluster = CLUSTER ? l.grid_x : 1;
     l.cooperative = !CLUSTER;
+    if (kStepped) {
+      constexpr int U = Tile<Op, Epilogue, NT>::U;
+      const int64_t work = (c_.H + U - 1) / U * ((c_.B + 8 * NT - 1) / (8 * NT));
+      l.grid_x = unsigned(std::min(work, at_once(kernel<NT>(), l)));
+    }
     return l;
   }
 
@@ -81,13 +94,20 @@ class Persistent {
     int groups;
     int64_t cost;  // negative: cannot run
   };
-  // Clusters that find no place come after the others. A step of a team of NT groups takes about 2 + NT, a third of it
-  // waiting.
+  // Clusters that find no place come after the others, and blocks of tier d have several tiles. A step of NT groups takes
+  // about 2 + NT.
   template <int NT>
   void consider(Team& best, const DeviceFacts& d) const {
     const Launch l = launch_of<NT>();
     if (l.shared > unsigned(d.shared)) return;
-    if (!CLUSTER && int64_t(l.grid_x) * l.grid_y > d.processors) return;
+    if (TIER == 'b' && int64_t(l.grid_x) * l.grid_y > d.processors) return;
+    if (kStepped) {
+      constexpr int U = Tile<Op, Epilogue, NT>::U;
+      const int64_t work = (c_.H + U - 1) / U * ((c_.B + 8 * NT - 1) / (8 * NT));
+      const int64_t cost = l.grid_x ? (work + l.grid_x - 1) / l.grid_x * (2 + NT) : -1;
+      if (cost >= 0 && (best.cost < 0 || cost < best.cost)) best = {NT, cost};
+      return;
+    }
     const int64_t room = at_once(kernel<NT>(), l), wanted = CLUSTER ? l.grid_y : int64_t(l.grid_x) * l.grid_y;
     if (room == 0 || (!CLUSTER && room < wanted)) return;
     const int64_t cost = (wanted + room - 1) / room * (2 + NT);

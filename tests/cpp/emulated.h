@@ -197,7 +197,11 @@ inline void mma_tf32(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_
 inline Piece load_piece(const Piece* p) { return *p; }
 inline void store_piece(Piece* p, Piece v) { *p = v; }
 inline uint32_t load_acquire(const uint32_t* p) { return *p; }
-inline void store_release(uint32_t* p, uint32_t v) { *p = v; }
+inline void add_release(uint32_t* p, uint32_t v) { *p += v; }
+template <class T>
+inline T load_device(const T* p) {
+  return *p;
+}
 inline void store_system(uint32_t* p, uint32_t v) { *p = v; }
 inline void fence_device() {}
 inline uint64_t nanoseconds() {
