@@ -31,7 +31,7 @@ class Kernel:
 
     @property
     def persistent(self) -> bool:
-        return self.name.startswith("resident")
+        return self.name.startswith(("gather", "scatter", "stepped"))
 
     @property
     def text(self) -> str:
@@ -39,7 +39,7 @@ class Kernel:
 
 
 def short(name: str) -> str:
-    """resident a backward lstm, of a demangled name."""
+    """gather a forward lstm 16 rows, of a demangled name."""
     kernel = re.search(r"(\w+)_kernel", name)
     words = [kernel[1] if kernel else name[:40]]
     words += [tier for word, tier in TIERS.items() if word in name]
@@ -48,7 +48,7 @@ def short(name: str) -> str:
             words.append(word.removesuffix("Cell").lower() if word.endswith("Cell") else word)
     words += [cell for word, cell in CELLS.items() if word in name]
     rows = re.search(r"(?:Cell|Projection)<.*>, \(?(?:int\))?(\d)[,>]", name)
-    if rows and words[0] == "step":
+    if rows and words[0] in ("step", "gather", "scatter", "stepped"):
         words.append(f"{8 * int(rows[1])} rows")
     return " ".join(words)
 

@@ -60,7 +60,12 @@ def module() -> ModuleType:
     return kernels
 
 
-TIERS = {"a": "cluster-persistent", "b": "grid-persistent", "d": "one launch, weights from the caches", "c": "a kernel a step"}
+TIERS = {
+    "a": "cluster-persistent",
+    "b": "grid-persistent",
+    "d": "one launch, weights from the caches",
+    "c": "a kernel a step",
+}
 _TIMEOUT_NS = 2_000_000_000  # after which a kernel gives up its wait for other blocks
 _status: dict[torch.device, Tensor] = {}  # where such a kernel says so, memory of the host
 

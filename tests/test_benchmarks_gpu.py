@@ -94,7 +94,7 @@ ptxas info    : Function properties for {name}
 ptxas info    : Used 246 registers, used 1 barriers
 """
 RESIDENT = (
-    "_ZN7fastrnn4cuda15resident_kernelINS0_4Bf16ENS0_12BackwardCellINS_4LstmES2_EELi2ENS0_15ClusterExchangeIS2_Li2EEEEE"
+    "_ZN7fastrnn4cuda13gather_kernelINS0_4Bf16ENS0_12BackwardCellINS_4LstmES2_EELi2ENS0_15ClusterExchangeIS2_Li2EEEEE"
     "vT0_NS0_8ResidentIT_EE"
 )
 
@@ -114,7 +114,7 @@ def test_ptxas_reports(tmp_path, monkeypatch, capsys, spill):
     else:
         ptxas.main()
     out = capsys.readouterr().out
-    assert "resident a backward lstm" in out and "246" in out
+    assert "gather a backward lstm 16 rows" in out and "246" in out
     assert f"1 kernels, {int(spill > 0)} of them spill" in out
 
 

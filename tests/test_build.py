@@ -1,6 +1,9 @@
 """What setup.py does where CUDA's compiler is missing, does not work, or fails: the rest is built all the same."""
 
+import importlib.util
 import runpy
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -97,3 +100,16 @@ def test_default_architectures_are_those_that_nvcc_knows(toolkit, tmp_path, monk
     (command,) = log.read_text().splitlines()
     targets = [word.removeprefix("-gencode=") for word in command.split() if word.startswith("-gencode=")]
     assert targets == [f"arch=compute_{a},code=sm_{a}" for a in ("80", "90a")] + ["arch=compute_90,code=compute_90"]
+
+
+def test_host_code_calls_no_device_function():
+    """In a template, nvcc takes such a call without a word, and has the process exit there."""
+    module = importlib.util.find_spec("fastrnn._kernels_cuda")
+    if module is None or module.origin is None:
+        pytest.skip("the CUDA kernels are not built")
+    if not shutil.which("nm"):
+        pytest.skip("nm (binutils) is not in the PATH")
+    listed = subprocess.run(["nm", "-D", "--undefined-only", module.origin], capture_output=True, text=True, check=True)
+    names = {line.split()[-1].partition("@")[0] for line in listed.stdout.splitlines()}
+    assert "atexit" in names or "__cxa_atexit" in names  # the list is one of names
+    assert "exit" not in names

@@ -36,11 +36,12 @@ struct Resident {
   int64_t timeout_ns;
 };
 
-// Waits until ready() for at most p.timeout_ns; negative: not at all. The clock is slow to read: a short wait never asks.
+// Waits until ready() for at most p.timeout_ns; negative: gives up at once, as the tests want it. The clock is slow to
+// read: a short wait never asks.
 template <class Op, class Ready>
 FASTRNN_DEVICE bool wait_for(const Resident<Op>& p, Ready&& ready) {
-  if (ready()) return true;
   if (p.timeout_ns < 0) return false;
+  if (ready()) return true;
   uint64_t start = 0;
   for (int polls = 1;; ++polls) {
     pause();
@@ -104,6 +105,14 @@ struct Mailbox {
     if (there && thread_index() == 0) barrier_expect(bar + s % 2, bytes);
     return there;
   }
+  // No block may leave while others can write to it. Where a wait was given up, what nobody waited for may still be on its
+  // way after that.
+  FASTRNN_DEVICE void end(bool complete) const {
+    sync_cluster();
+    if (complete) return;
+    const uint64_t start = nanoseconds();
+    while (nanoseconds() - start < 50000) pause();
+  }
   FASTRNN_DEVICE Remote of(int rank) const { return remote_memory(first, unsigned(rank)); }
   // Into another block's box, for its step s.
   FASTRNN_DEVICE void send(Remote to, int s, int place, const Piece& v) const {
@@ -146,7 +155,7 @@ struct ClusterExchange {
       if (rank(i) < blocks_x()) box.send(to[i], s, place, v);
   }
   FASTRNN_DEVICE void sent(const Resident<Op>&, int) const {}
-  FASTRNN_DEVICE void end() const { sync_cluster(); }
+  FASTRNN_DEVICE void end(bool complete) const { box.end(complete); }
 };
 
 // A barrier of all blocks of a team in a cooperative launch.
@@ -186,7 +195,7 @@ struct GridExchange {
       store_piece(const_cast<Piece*>(p.slot[s % 2].group(first_group)) + place, v);
   }
   FASTRNN_DEVICE void sent(const Resident<Op>& p, int) const { GridBarrier<Op>{p}.arrive(); }
-  FASTRNN_DEVICE void end() const {}
+  FASTRNN_DEVICE void end(bool) const {}
 };
 
 // How much of W a block takes: UT tiles, and KBW k blocks in the registers of each warp.
@@ -264,6 +273,7 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
     }
   }
 
+  bool complete = true;
   Walk<RunTable> walk(p.runs, p.down);
   Step step = walk.step();
   t.load(epi, step);
@@ -304,7 +314,8 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
 #pragma unroll
         for (int r = 0; r < R; ++r) latest[m][r] = Op::element(out[r]);
     }
-    if (late.gives_up(p)) break;
+    complete = !late.gives_up(p);
+    if (!complete) break;
     if (more) {
       t.load(epi, next);  // before what follows, behind which it would queue
 #pragma unroll
@@ -321,7 +332,7 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
     if (!more) break;
     step = next;
   }
-  exchange.end();
+  exchange.end(complete);
 }
 
 template <class Op, class Epilogue, int NT>

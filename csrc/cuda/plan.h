@@ -16,6 +16,7 @@ struct DeviceFacts {
 
 // What a tier of resident weights would need.
 struct Need {
+  bool backward;
   bool matrix;      // the operand type has matrix instructions
   int per_piece;    // values of 16 bytes
   int parts;        // of the weights that a block holds
@@ -34,6 +35,8 @@ inline std::string obstacle(char tier, const Call& c, const Need& n, const Devic
   if (c.T < 4) return "too few steps to pay for it";
   if (!RunTable::fits(Runs(c))) return "the batch size changes too often";
   if (tier != 'a' && (d.capability < 80 || !d.cooperative)) return "the device has no cooperative launches";
+  // On an H100 its barriers cost less than launches in these cases, and more in others.
+  if (tier == 'd' && n.matrix && !c.tier && (!n.backward || c.H > 1024)) return "a launch a step is faster";
   if (tier == 'd') return "";
   if (!n.matrix) return "exact fp32 and fp64 have no matrix instructions";
   if (c.H % n.per_piece) return "hidden_size is no multiple of " + std::to_string(n.per_piece);

@@ -90,6 +90,7 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
   load(step);
   sync_cluster();
 
+  bool complete = true;
   for (int s = 0; s < p.count; ++s) {
     const bool more = s + 1 < p.count;
     walk.forward();
@@ -126,7 +127,8 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
     }
     late.tell(there);
     sync_threads();
-    if (late.gives_up(p)) break;
+    complete = !late.gives_up(p);
+    if (!complete) break;
     const auto write = [&] {
 #pragma unroll
       for (int n = 0; n < NT; ++n)
@@ -171,7 +173,7 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
     if (!more) break;
     step = next;
   }
-  sync_cluster();
+  box.end(complete);
 }
 
 }  // namespace cuda

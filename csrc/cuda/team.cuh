@@ -32,6 +32,7 @@ class Persistent {
 
   std::string obstacle(const DeviceFacts& d) const {
     Need n;
+    n.backward = Epilogue::kBackward;
     n.matrix = Op::kMatrix;
     n.per_piece = Layout<Op>::kPerPiece;
     n.parts = kScatter ? int((c_.H + 15) / 16) : kblocks(c_);
