@@ -113,7 +113,7 @@ SANITIZED_TESTS := gpu and not descending and not shuffled and ((test_forms and 
 gpu-sanitizer:
 	for tool in memcheck racecheck; do \
 	  PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $$tool --error-exitcode 9 $(GPU_PYTHON) -m pytest -q \
-	    -p no:cacheprovider -o timeout=0 -m cuda tests/test_cuda_kernels.py -k "$(SANITIZED_TESTS)" \
+	    -p no:cacheprovider -o timeout=900 -m cuda tests/test_cuda_kernels.py -k "$(SANITIZED_TESTS)" \
 	    >$(OUT)/$$tool.log 2>&1 || { tail -25 $(OUT)/$$tool.log; exit 1; }; \
 	  tail -2 $(OUT)/$$tool.log; \
 	done

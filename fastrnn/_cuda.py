@@ -130,8 +130,8 @@ def plan(
     projected: int = 0,
     batch_sizes: Tensor | None = None,
     backward: bool = False,
-) -> tuple[str, str]:
-    """The tier in which the current device would run a layer, and why."""
+) -> tuple[str, str, int]:
+    """The tier in which the current device would run a layer, why, and the rows of a team of blocks (0 in tier c)."""
     asked = call((steps, batch, units, projected), dtype, batch_sizes=batch_sizes)
     return module().plan(_native.CELLS[cell], asked, backward)
 

@@ -129,6 +129,8 @@ def backward(cell: str, *args: Any) -> tuple[Tensor, ...]:
     needs = {name: n and present[name] is not None for name, n in zip(names, needed, strict=True)}
     with _guard(x.device):
         y, dy = _rows(y), None if dy is None else _rows(dy)
+        if address(reserve) % 16:  # a slice, of vmap or a saved-tensor hook: the kernels read 16 bytes at once
+            reserve = reserve.clone()
         dg = _empty((count, layer.grad_columns * units), x)
         grads: dict[str, Tensor] = {}
         if needs["hx"]:

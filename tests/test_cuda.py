@@ -28,7 +28,7 @@ def tier(request, monkeypatch):
 def planned(tier, cell, T, B, H, dtype):
     """Skips where this device cannot run the layer in the tier: before sm_90 there are no clusters."""
     for backward in (False, True):
-        found, why = _cuda.plan(cell, T, B, H, dtype, backward=backward)
+        found, why, _ = _cuda.plan(cell, T, B, H, dtype, backward=backward)
         if found != tier:
             pytest.skip(why)
 

@@ -103,11 +103,14 @@ def persistent(request, monkeypatch):
     return request.param
 
 
-def assert_planned(case: Case, tier: str) -> None:
+def planned_rows(case: Case, tier: str) -> list[int]:
+    """The rows of a team in either pass, which both run in that tier."""
     sizes = arguments(case)[-1]
-    for backward in (False, True):
-        found = _cuda.plan(case.cell, case.T, case.B, case.H, case.dtype, case.P, sizes, backward)
-        assert found == (tier, "forced"), found
+    plans = [
+        _cuda.plan(case.cell, case.T, case.B, case.H, case.dtype, case.P, sizes, backward) for backward in (False, True)
+    ]
+    assert all(plan[:2] == (tier, "forced") for plan in plans), plans
+    return [rows for *_, rows in plans]
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -122,34 +125,75 @@ def test_persistent(device, persistent, monkeypatch, cell, form, dtype, H, cap):
     monkeypatch.setenv("FASTRNN_EMULATED_ORDER", {36: "0", 40: "1", 72: "7"}[H])
     case = Case(cell, 5, B, 7, H, dtype=dtype, reverse="reversed" in form, state="ragged" in form)
     case = ragged(case) if "ragged" in form else case
-    assert_planned(case, persistent)
+    planned_rows(case, persistent)
     assert rounded(case) < cap
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("tier, at_once", [("a", 2), ("a", 1), ("b", 12), ("b", 6), ("d", 2)])
-def test_batch_groups_of_a_team(emulated, poisoned, monkeypatch, cell, tier, at_once):
-    """Where fewer blocks run at once, they take more rows each, or more tiles."""
+@pytest.mark.parametrize(
+    "tier, at_once, wide", [("a", 7, 1), ("a", 2, 2), ("b", 24, 1), ("b", 10, 2), ("d", 132, 1), ("d", 1, 4)]
+)
+def test_batch_groups_of_a_team(emulated, poisoned, monkeypatch, cell, tier, at_once, wide):
+    """Where fewer blocks run at once, each takes more groups of 8 rows."""
     monkeypatch.setenv("FASTRNN_CUDA_TIER", tier)
     monkeypatch.setenv("FASTRNN_EMULATED_AT_ONCE", str(at_once))
     case = ragged(Case(cell, 5, 28, 7, 40, dtype=torch.bfloat16))
-    assert_planned(case, tier)
+    assert planned_rows(case, tier) == [8 * wide, 8 * wide]
     assert rounded(case) < 0.05
 
 
 @pytest.mark.parametrize("cell", CELLS)
+def test_four_batch_groups_of_a_team(emulated, poisoned, monkeypatch, cell):
+    """Forward in tier b, where backward has no room for so many."""
+    monkeypatch.setenv("FASTRNN_CUDA_TIER", "b")
+    monkeypatch.setenv("FASTRNN_EMULATED_AT_ONCE", "5")
+    case = ragged(Case(cell, 5, 28, 7, 40, dtype=torch.bfloat16))
+    args = arguments(case)
+    tier, _, rows = _cuda.plan(cell, 5, 28, 40, case.dtype, batch_sizes=args[-1])
+    assert (tier, rows) == ("b", 32)
+    with torch.no_grad():
+        found = outputs(recurrent_layer, case, args)
+        true = outputs(
+            reference.recurrent_layer, case, [None if a is None else a.double() for a in args[:-1]] + args[-1:]
+        )
+    assert all(((v.double() - t).abs().max() / t.abs().max()).item() < 0.05 for v, t in zip(found, true, strict=True))
+
+
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_one_launch_for_exact_arithmetic(device, monkeypatch, cell, dtype):
+@pytest.mark.parametrize("at_once", ["132", "2"])
+def test_one_launch_for_exact_arithmetic(device, monkeypatch, cell, dtype, at_once):
     monkeypatch.setenv("FASTRNN_CUDA_TIER", "d")
+    monkeypatch.setenv("FASTRNN_EMULATED_AT_ONCE", at_once)
     case = ragged(Case(cell, 5, 20, 7, 37, dtype=dtype))
-    assert_planned(case, "d")
+    rows = planned_rows(case, "d")
+    assert device == "gpu" or rows == ([8, 8] if at_once == "132" else [16, 16])
     assert rounded(case) < {torch.float32: 5e-6, torch.float64: 1e-12}[dtype]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_reserve_that_begins_anywhere(device, cell):
+    """vmap hands slices to backward, and the kernels read 16 bytes at once."""
+    case = Case(cell, 3, 1, 2, 7, dtype=torch.float32)
+    args = [None if a is None else torch.stack([a, a + 0.1, a - 0.1]).detach() for a in arguments(case)[:-1]]
+
+    def loss(*tensors):
+        rest = iter(tensors)
+        given = [None if a is None else next(rest) for a in args]
+        return sum(out.square().sum() for out in outputs(recurrent_layer, case, [*given, None]))
+
+    present = [a for a in args if a is not None]
+    together = torch.func.vmap(torch.func.grad(loss, argnums=tuple(range(len(present)))))(*present)
+    for i in range(3):
+        alone = torch.func.grad(loss, argnums=tuple(range(len(present))))(*(a[i] for a in present))
+        for one, all_ in zip(alone, together, strict=True):
+            torch.testing.assert_close(all_[i], one, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_persistent_with_several_k_blocks_a_warp(device, persistent, cell):
     case = Case(cell, 4, 3, 5, 144, dtype=torch.float32)
-    assert_planned(case, persistent)
+    planned_rows(case, persistent)
     assert rounded(case) < 5e-3
 
 
@@ -199,22 +243,25 @@ def test_plan_says_why(emulated, monkeypatch):
     monkeypatch.setattr(_cuda, "tf32", lambda: False)
     monkeypatch.delenv("FASTRNN_CUDA_TIER", raising=False)
     half = torch.bfloat16
-    assert _cuda.plan("lstm", 100, 16, 512, half) == ("a", "the weights fit a cluster")
+    assert _cuda.plan("lstm", 100, 16, 512, half) == ("a", "the weights fit a cluster", 8)
     assert _cuda.plan("lstm", 100, 16, 512, half, backward=True)[0] == "a"
     assert _cuda.plan("lstm", 100, 16, 1024, half)[0] == "b"
     assert _cuda.plan("lstm", 100, 16, 1024, half, backward=True)[0] == "b"
     for arguments_, tier, why in [
         (("lstm", 100, 16, 512, torch.float32), "d", "exact fp32"),
         (("lstm", 100, 16, 513, half), "c", "no multiple of 8"),
+        (("lstm", 100, 16, 513, half), "c", "a launch a step is faster"),
         (("lstm", 100, 16, 513, half, 0, None, True), "d", "no multiple of 8"),
+        (("lstm", 100, 64, 1024, half, 0, None, True), "d", "cannot all run at once"),
+        (("lstm", 100, 64, 1025, half, 0, None, True), "c", "a launch a step is faster"),
         (("lstm", 100, 16, 4096, half, 0, None, True), "c", "do not fit the registers"),
         (("lstm", 2, 16, 512, half), "c", "too few steps"),
         (("lstm", 100, 16, 512, half, 64), "c", "projection"),
     ]:
-        found, reason = _cuda.plan(*arguments_)
+        found, reason, _ = _cuda.plan(*arguments_)
         assert found == tier and why in reason, reason
     monkeypatch.setenv("FASTRNN_CUDA_TIER", "b")
-    assert _cuda.plan("lstm", 100, 16, 512, half) == ("b", "forced")
+    assert _cuda.plan("lstm", 100, 16, 512, half)[:2] == ("b", "forced")
     monkeypatch.setenv("FASTRNN_CUDA_TIER", "x")
     with pytest.raises(RuntimeError, match="not one of a, b, d, c"):
         _cuda.plan("lstm", 100, 16, 512, half)

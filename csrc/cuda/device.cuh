@@ -126,6 +126,8 @@ FASTRNN_DEVICE Piece load_piece(const Piece* p) {
   const uint4 v = __ldcg(reinterpret_cast<const uint4*>(p));
   return {{v.x, v.y, v.z, v.w}};
 }
+// Memory that nobody writes meanwhile.
+FASTRNN_DEVICE Piece load_still(const Piece* p) { return *p; }
 FASTRNN_DEVICE void store_piece(Piece* p, Piece v) {
   __stcg(reinterpret_cast<uint4*>(p), make_uint4(v.w[0], v.w[1], v.w[2], v.w[3]));
 }
@@ -177,8 +179,9 @@ FASTRNN_DEVICE void barrier_expect(uint64_t* bar, unsigned bytes) {
                                 "r"(bytes) : "memory"));
 }
 // Whether the phase of this parity has ended; waits for a while of the hardware's choice. What the barrier counted lies in
-// this block's shared memory, so the block's scope will do, though others of the cluster wrote it; at the cluster's, each
-// wait would throw away the first-level cache and with it what is on its way there.
+// this block's shared memory, so the block's scope does in practice, though others of the cluster wrote it and the model of
+// PTX asks for a scope that has both; at the cluster's, each wait would throw away the first-level cache and with it what
+// is on its way there.
 FASTRNN_DEVICE bool barrier_done(uint64_t* bar, unsigned parity) {
   uint32_t done = 0;
   FASTRNN_CLUSTERS(
@@ -274,18 +277,25 @@ inline int64_t at_once(void (*kernel)(P...), const Launch& l) {
   static thread_local std::map<std::tuple<void (*)(P...), int, unsigned, unsigned>, int64_t> known;
   int device = 0;
   check(cudaGetDevice(&device), "device");
-  const auto [place, fresh] = known.try_emplace({kernel, device, l.shared, l.cooperative ? 0 : l.cluster}, 0);
-  if (!fresh) return place->second;
-  const LaunchConfig<P...> config(kernel, l);
+  const auto key = std::make_tuple(kernel, device, l.shared, l.cooperative ? 0 : l.cluster);
+  if (const auto found = known.find(key); found != known.end()) return found->second;
+  Launch one = l;  // the answer is the same for every number of clusters
+  one.grid_y = 1;
+  const LaunchConfig<P...> config(kernel, one);
   int count = 0;
   if (l.cooperative) {
     check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&count, kernel, int(l.threads), l.shared), "occupancy");
     count *= device_facts().processors;
-  } else if (cudaOccupancyMaxActiveClusters(&count, kernel, config.get()) != cudaSuccess) {
-    cudaGetLastError();  // the question itself is the error: such a cluster cannot be
-    count = 0;
+  } else {
+    const cudaError_t error = cudaOccupancyMaxActiveClusters(&count, kernel, config.get());
+    if (error == cudaErrorInvalidClusterSize) {
+      cudaGetLastError();  // the question itself is the error: such a cluster cannot be
+      count = 0;
+    } else {
+      check(error, "clusters at once");
+    }
   }
-  return place->second = count;
+  return known[key] = count;
 }
 
 template <class... P>

@@ -7,7 +7,7 @@
 //   Loaded   of a step and place: load() may run before the product is there, and does nothing with what it loads, so
 //            that nobody waits for it there
 // finish() takes all of them and the sums, and gives the values that the next product takes from the place, kResults of
-// them, and a Result, which write() puts into memory. rows(step) is how many rows take part; both it and units() are asked
+// them, and a Result, which write() puts into memory (what goes to hx and cx, finish() does itself). rows(step) is how many rows take part; both it and units() are asked
 // on the host, too.
 #pragma once
 #include <type_traits>
@@ -35,7 +35,7 @@ FASTRNN_DEVICE void load_adjacent(T (&v)[N], const T* from) {
   if constexpr (N * sizeof(T) % 16 == 0) {
 #pragma unroll
     for (int i = 0; i < int(N * sizeof(T) / 16); ++i)
-      reinterpret_cast<Piece*>(v)[i] = reinterpret_cast<const Piece*>(from)[i];
+      reinterpret_cast<Piece*>(v)[i] = load_still(reinterpret_cast<const Piece*>(from) + i);
   } else {
 #pragma unroll
     for (int i = 0; i < N; ++i) v[i] = from[i];

@@ -32,6 +32,8 @@ P pointer(Address address) {
 // What both passes are told. `workspace` comes with the pass: its size depends on the rest.
 Call make_call(std::array<int64_t, 4> sizes, Address batch_sizes, bool reverse, int dtype, bool tf32, Address stream,
                Address status, const std::string& tier, int64_t timeout_ns) {
+  if (sizes[0] > INT32_MAX - 1 || sizes[1] > INT32_MAX - 64)
+    throw std::invalid_argument("fastrnn: more steps or rows than 2^31 on a GPU; split the batch");
   Call c{};
   c.T = sizes[0], c.B = sizes[1], c.H = sizes[2], c.P = sizes[3];
   c.batch_sizes = pointer<const int64_t*>(batch_sizes);
@@ -114,10 +116,10 @@ void backward(int cell, const Call& call, Address space, Address w_hh, Address w
   with_operand(b.call, [&](auto tag) { layer_backward<typename decltype(tag)::Op>(cell, b); });
 }
 
-// (tier, why)
+// (tier, why, rows of a team)
 py::tuple plan(int cell, const Call& c, bool backward) {
   const Plan p = with_operand(c, [&](auto tag) { return layer_plan<typename decltype(tag)::Op>(cell, c, backward); });
-  return py::make_tuple(std::string(1, p.tier), p.why);
+  return py::make_tuple(std::string(1, p.tier), p.why, p.rows);
 }
 
 // name -> (gates, saved values a unit, cell state, gradient columns, first column of the input's side, of the state's)

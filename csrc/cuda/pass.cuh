@@ -155,12 +155,16 @@ class Pass {
   // Which tier a pass takes, and why.
   template <class Epilogue>
   Plan plan() const {
-    return make_plan(c_, [&](char tier) {
+    Plan made = make_plan(c_, [&](char tier) {
       const DeviceFacts d = device_facts();
       if (tier == 'a') return Persistent<Op, Epilogue, 'a'>(c_).obstacle(d);
       if (tier == 'b') return Persistent<Op, Epilogue, 'b'>(c_).obstacle(d);
       return Persistent<Op, Epilogue, 'd'>(c_).obstacle(d);
     });
+    if (made.tier == 'a') made.rows = Persistent<Op, Epilogue, 'a'>(c_).rows();
+    if (made.tier == 'b') made.rows = Persistent<Op, Epilogue, 'b'>(c_).rows();
+    if (made.tier == 'd') made.rows = Persistent<Op, Epilogue, 'd'>(c_).rows();
+    return made;
   }
 
  private:
@@ -248,7 +252,7 @@ class Pass {
             const Operand<Op>& in) const {
     const int64_t pieces = packed_pieces<Epilogue>(units, in.kblocks);
     const Packing<Op> p{storage(src),          dst, row,        column,  int(units), Epilogue::kOutputs,
-                        kUnitHalves<Epilogue>, K,   in.kblocks, RESULTS, in.spread,  int(pieces)};
+                        kUnitHalves<Epilogue>, K,   in.kblocks, RESULTS, in.spread,  pieces};
     launch(pack_kernel<Op>, launch_for(pieces), p);
   }
   void begin(const Begin<Op>& p) const {

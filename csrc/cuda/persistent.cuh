@@ -53,27 +53,13 @@ FASTRNN_DEVICE bool wait_for(const Resident<Op>& p, Ready&& ready) {
   }
 }
 
-// Whether some thread of the block waited too long, for all to know after the next barrier.
-struct Late {
-  uint32_t* flag;  // in shared memory
-  static constexpr unsigned kShared = 16;
-  FASTRNN_DEVICE void begin(unsigned char* memory) {
-    flag = reinterpret_cast<uint32_t*>(memory);
-    if (thread_index() == 0) *flag = 0;
-  }
-  FASTRNN_DEVICE void tell(bool there) const {
-    if (!there) *flag = 1;
-  }
-  template <class Op>
-  FASTRNN_DEVICE bool gives_up(const Resident<Op>& p) const {
-    if (*flag == 0) return false;
-    if (thread_index() == 0) {
-      *p.failed = 1;
-      if (p.status) store_system(p.status, 1);
-    }
-    return true;
-  }
-};
+// Says that a block gave up: to the kernel that does it again, and to the host.
+template <class Op>
+FASTRNN_DEVICE void give_up(const Resident<Op>& p) {
+  if (thread_index() != 0) return;
+  *p.failed = 1;
+  if (p.status) store_system(p.status, 1);
+}
 
 // Two buffers in the shared memory of every block of a cluster, filled in turn by all of its blocks: step s reads buffer
 // s % 2, for steps 1, 2, ...
@@ -209,7 +195,7 @@ struct Share {
 
 template <class Op, class Epilogue, int NT, class Exchange>
 constexpr unsigned gather_shared(int kblocks) {
-  return Exchange::shared_bytes(kblocks) + Late::kShared + kWarps * kGather<Op> +
+  return Exchange::shared_bytes(kblocks) + kWarps * kGather<Op> +
          Tile<Op, Epilogue, NT, Share<Epilogue, Exchange::kCluster>::UT>::kShared;
 }
 
@@ -227,10 +213,9 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
   // The exchange's buffers come first: they have to be at the same place in every block.
   unsigned char* shared = shared_memory();
   shared += Exchange::shared_bytes(kblocks);
-  Late late;
-  late.begin(shared);
-  unsigned char* gathered = shared + Late::kShared + warp * kGather<Op>;
-  A* sums_of_warps = reinterpret_cast<A*>(shared + Late::kShared + kWarps * kGather<Op>);
+  unsigned char* gathered = shared + warp * kGather<Op>;
+  // Written again only after every warp has read it: a step begins with all warps' parts of the one before.
+  A* sums_of_warps = reinterpret_cast<A*>(shared + kWarps * kGather<Op>);
 
   // This warp's part of W, for all steps.
   Piece w[KBW][HALVES];
@@ -284,7 +269,8 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
     A sums[NT][HALVES][2] = {};
     // Also where a wait was too long: a matrix instruction wants every lane of its warp, and lanes may have waited in vain
     // one by one. Some of h is on its way from memory while that before it is multiplied.
-    constexpr int kRoom = (Exchange::kCluster || KBW <= 8 ? 8 : 2) / NT;  // for as many pieces in registers
+    constexpr int kRoom =
+        NT > 2 ? 1 : (Exchange::kCluster || KBW <= 8 ? 8 : 2) / NT;  // for as many pieces in registers
     constexpr int kAhead = kRoom > KBW ? KBW : kRoom < 1 ? 1 : kRoom;
     static_assert(KBW % kAhead == 0, "whole parts");
 #pragma unroll
@@ -304,8 +290,7 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
         for (int n = 0; n < NT; ++n) multiply<Op, HALVES>(sums[n], w[first + i], h[i][n]);
     }
     Tl::put(sums_of_warps, sums);
-    late.tell(there);
-    sync_threads();
+    complete = !sync_threads_or(!there);
     const bool more = s + 1 < p.count;
 #pragma unroll
     for (int m = 0; m < Tl::kMine; ++m) {
@@ -314,8 +299,10 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
 #pragma unroll
         for (int r = 0; r < R; ++r) latest[m][r] = Op::element(out[r]);
     }
-    complete = !late.gives_up(p);
-    if (!complete) break;
+    if (!complete) {
+      give_up(p);
+      break;
+    }
     if (more) {
       t.load(epi, next);  // before what follows, behind which it would queue
 #pragma unroll
@@ -339,15 +326,12 @@ template <class Op, class Epilogue, int NT>
 FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) stepped_kernel(Epilogue epi, Resident<Op> p) {
   const int tiles = (epi.units() + Tile<Op, Epilogue, NT>::U - 1) / Tile<Op, Epilogue, NT>::U;
   const GridBarrier<Op> barrier{p};
-  Late late;
-  late.begin(shared_memory() + Tile<Op, Epilogue, NT>::kShared);
   Walk<RunTable> walk(p.runs, p.down);
   for (int s = 0; s < p.count; ++s, walk.forward()) {
     const Step step = walk.step();
-    if (s > 0) {
-      late.tell(barrier.wait(s));
-      sync_threads();
-      if (late.gives_up(p)) return;
+    if (s > 0 && !barrier.wait(s)) {
+      give_up(p);
+      return;
     }
     // Tiles that follow one another are of different batch groups and read the same weights.
     const int groups = (epi.rows(step) + 8 * NT - 1) / (8 * NT);

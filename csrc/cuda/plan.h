@@ -27,9 +27,10 @@ struct Need {
 struct Plan {
   char tier;
   std::string why;
+  int rows = 0;  // of a team; tier c: 0
 };
 
-// Why a tier of one launch cannot run the call; empty if it can.
+// Why a tier of one launch cannot run the call, or should not; empty if it can.
 inline std::string obstacle(char tier, const Call& c, const Need& n, const DeviceFacts& d) {
   if (c.P) return "a projection is between two steps";
   if (c.T < 4) return "too few steps to pay for it";

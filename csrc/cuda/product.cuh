@@ -190,7 +190,7 @@ struct Packing {
   int units, gates, unit_halves;
   int64_t K;
   int kblocks, results, spread;
-  int pieces;  // of dst
+  int64_t pieces;  // of dst
 };
 
 template <class Op>
@@ -202,9 +202,9 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) pack_kernel(Packing<Op> p) {
     E v[N];
   };
   const int halves = p.gates * p.unit_halves, deep = int(p.K / p.results);  // units that k runs over
-  for (int i = block_x() * kThreads + thread_index(); i < p.pieces; i += blocks_x() * kThreads) {
-    const int lane = i % 32, half = i / 32 % halves, kb = i / (32 * halves) % p.kblocks,
-              tile = i / (32 * halves) / p.kblocks;
+  for (int64_t i = block_x() * kThreads + thread_index(); i < p.pieces; i += blocks_x() * kThreads) {
+    const int lane = int(i % 32), row = int(i / 32 / halves);  // of kblocks in each tile
+    const int half = int(i / 32 % halves), kb = row % p.kblocks, tile = row / p.kblocks;
     const int unit = (tile * p.unit_halves + half % p.unit_halves) * 8 + lane / 4;
     const auto* src = p.src + (int64_t(half / p.unit_halves) * p.units + unit) * p.row;
     Values out;

@@ -1,6 +1,6 @@
 // Backward in tier a. A block multiplies the gate gradients of its own 32 units by the columns of W that they meet, which
 // gives it a part of dh of every unit; it sends each block that block's units, and adds up what it gets. Against handing
-// round gate gradients that is 4 bytes a unit and row for 2 G, the cell needs no sums of several warps before it, and a
+// round gate gradients that is 4 bytes a unit and row for 2 G in 16 bits (more for Elman, less for the others), the cell needs no sums of several warps before it, and a
 // step has one barrier of the block.
 //
 // The weights are packed as for the other kernels, dh = W^T dg in tiles of 16 units, but k runs block by block.
@@ -19,7 +19,7 @@ struct Scatter {
   static constexpr int kMost = kWarps * MT * 16;              // units
   static FASTRNN_BOTH int blocks(int64_t units) { return int((units + kUnits - 1) / kUnits); }
   static constexpr unsigned shared_bytes(int blocks, int NT) {
-    return Mailbox::shared_bytes(blocks * NT * kTiles * 32) + Late::kShared + 2u * unsigned(NT * KB) * 512;
+    return Mailbox::shared_bytes(blocks * NT * kTiles * 32) + 2u * unsigned(NT * KB) * 512;
   }
 };
 
@@ -43,9 +43,7 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
   // Gate gradients of this block, [batch group][k block][lane], two that take turns: when one is written again, every warp
   // has passed the barrier of the step between, and so has read it. Rows and units that there are not stay zero.
   shared += Mailbox::shared_bytes(box.size);
-  Late late;
-  late.begin(shared);
-  Piece* const dgs = reinterpret_cast<Piece*>(shared + Late::kShared);
+  Piece* const dgs = reinterpret_cast<Piece*>(shared);
   for (int i = thread_index(); i < 2 * NT * Sc::KB * 32; i += kThreads) dgs[i] = Piece{{0, 0, 0, 0}};
 
   Piece w[Sc::MT][Sc::KB][2];
@@ -125,10 +123,11 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) scatter_kernel(Epilogue epi, Reside
               Op::element(out[g]);
       }
     }
-    late.tell(there);
-    sync_threads();
-    complete = !late.gives_up(p);
-    if (!complete) break;
+    complete = !sync_threads_or(!there);
+    if (!complete) {
+      give_up(p);
+      break;
+    }
     const auto write = [&] {
 #pragma unroll
       for (int n = 0; n < NT; ++n)

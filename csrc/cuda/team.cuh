@@ -54,6 +54,12 @@ class Persistent {
       if (groups == 4) use(kernel<4>(), launch_of<4>(), Groups<4>{});
   }
 
+  // Rows of a team.
+  int rows() const {
+    if constexpr (kAny) return 8 * best(device_facts()).groups;
+    return 0;
+  }
+
  private:
   unsigned blocks() const {
     if (kStepped) return 1;
@@ -75,7 +81,7 @@ class Persistent {
     l.grid_y = kStepped ? 1 : unsigned((c_.B + 8 * NT - 1) / (8 * NT));
     l.threads = kThreads;
     if constexpr (kStepped)
-      l.shared = Tile<Op, Epilogue, NT>::kShared + Late::kShared;
+      l.shared = Tile<Op, Epilogue, NT>::kShared;
     else if constexpr (kScatter)
       l.shared = Sc::shared_bytes(int(l.grid_x), NT);
     else
@@ -100,6 +106,7 @@ class Persistent {
   template <int NT>
   void consider(Team& best, const DeviceFacts& d) const {
     const Launch l = launch_of<NT>();
+    if (l.grid_y > 65535) return;
     if (l.shared > unsigned(d.shared)) return;
     if (TIER == 'b' && int64_t(l.grid_x) * l.grid_y > d.processors) return;
     if (kStepped) {

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -194,8 +195,16 @@ inline void mma_tf32(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_
   emulated::mma<float, 8>(c, a, b0, b1, [](float v) { return to_tf32(v); });
 }
 
-inline Piece load_piece(const Piece* p) { return *p; }
-inline void store_piece(Piece* p, Piece v) { *p = v; }
+// A device takes 16 bytes at once at multiples of 16 only.
+template <class P>
+inline P* aligned(P* p) {
+  if (reinterpret_cast<uintptr_t>(p) % 16 == 0) return p;
+  std::fprintf(stderr, "emulated: 16 bytes at an address that is no multiple of 16\n");
+  std::abort();
+}
+inline Piece load_piece(const Piece* p) { return *aligned(p); }
+inline Piece load_still(const Piece* p) { return *aligned(p); }
+inline void store_piece(Piece* p, Piece v) { *aligned(p) = v; }
 inline uint32_t load_acquire(const uint32_t* p) { return *p; }
 inline void add_release(uint32_t* p, uint32_t v) { *p += v; }
 template <class T>
@@ -262,7 +271,9 @@ inline int64_t at_once(void (*)(P...), const Launch& l) {
 template <class... P>
 inline void launch(void (*kernel)(P...), const Launch& l, P... args) {
   using namespace emulated;
-  if (l.threads % 32 || l.threads > 1024 || l.grid_x % l.cluster || l.cluster > 16 || l.shared > (227u << 10))
+  if (l.threads % 32 || l.threads > 1024 || l.grid_x % l.cluster || l.cluster > 16 || l.shared > (227u << 10) ||
+      l.grid_x == 0 || l.grid_y == 0 || l.grid_y > 65535 ||
+      (l.cooperative && int64_t(l.grid_x) * l.grid_y > at_once(kernel, l)))
     throw std::runtime_error("emulated: a launch that no device takes");
   const std::function<void()> call = [&] { kernel(args...); };
   body = &call;
