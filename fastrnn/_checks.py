@@ -241,14 +241,16 @@ def _refuse_state(label: str, state: Tensor, x: Tensor) -> NoReturn:
     )
 
 
-def check_packed(rows: int, batch_sizes: Tensor, sorted_indices: Tensor | None, unsorted_indices: Tensor | None) -> int:
-    """Check that a PackedSequence's parts fit one another; return its number of sequences."""
+def check_packed(
+    rows: int, batch_sizes: Tensor, sorted_indices: Tensor | None, unsorted_indices: Tensor | None
+) -> list[int]:
+    """Check that a PackedSequence's parts fit one another; return its batch sizes."""
     if batch_sizes.dtype is not torch.int64 or batch_sizes.device.type != "cpu" or batch_sizes.dim() != 1:
         raise ValueError(
             "PackedSequence.batch_sizes should be a one-dimensional int64 tensor on the CPU, got "
             f"{batch_sizes.dim()}-D {batch_sizes.dtype} on {batch_sizes.device}"
         )
-    sizes = batch_sizes.tolist()
+    sizes: list[int] = batch_sizes.tolist()
     if not sizes:
         raise RuntimeError(EMPTY_SEQUENCE)
     if sizes[-1] < 1 or sum(sizes) != rows or sizes != sorted(sizes, reverse=True):
@@ -257,14 +259,14 @@ def check_packed(rows: int, batch_sizes: Tensor, sorted_indices: Tensor | None, 
             f"but {len(sizes)} sizes from {sizes[0]} to {sizes[-1]} add up to {sum(sizes)} for {rows} rows. "
             "Build it with torch.nn.utils.rnn.pack_padded_sequence"
         )
-    batch: int = sizes[0]
+    batch = sizes[0]
     for indices in (sorted_indices, unsorted_indices):
         if indices is not None and indices.shape != (batch,):
             raise ValueError(
                 f"PackedSequence.sorted_indices and unsorted_indices should have shape ({batch},), got "
                 f"{tuple(indices.shape)}"
             )
-    return batch
+    return sizes
 
 
 def check_step(name: str, x: Tensor, states: tuple[Tensor, ...], input_size: int, hidden_size: int) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,12 +14,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 Check = Callable[..., bool]
 
 
-def guard(tensors: Sequence[Tensor]) -> Check:
+def guard(tensors: Sequence[Tensor], any_rows: Sequence[bool] = ()) -> Check:
     """Whether as many other tensors are like these in type, dtype, device, shape, strides, requires_grad and all that
     torch dispatches on, autocast, dispatch modes and functorch's transforms among it. Each tensor may be given once.
 
+    any_rows: of each tensor, whether its first dimension may be of any size; such tensors have to be contiguous.
+
     Where this torch cannot tell, every answer is no."""
-    return _guard(tensors) if _whole() else never
+    return _guard(tensors, any_rows) if _whole() else never
 
 
 def kinds(tensors: Sequence[Tensor | None]) -> list[tuple[torch.Size, torch.dtype, torch.device] | None]:
@@ -39,16 +42,19 @@ def check_saved(expected: Sequence[Any], saved: Sequence[Tensor | None]) -> None
 
 
 def never(*_: Tensor) -> bool:
-    """A guard for tensors that are looked at each time."""
+    """The guard where this torch has none: tensors are looked at each time."""
     return False
 
 
-def _guard(tensors: Sequence[Tensor]) -> Check:
+def _guard(tensors: Sequence[Tensor], any_rows: Sequence[bool] = ()) -> Check:
     """A private one of torch.compile's."""
-    sizes: dict[str, Any] = {
-        "dynamic_dims_sizes": [list(t.shape) for t in tensors],
-        "dynamic_dims_strides": [list(t.stride()) for t in tensors],
-    }
+    shapes: list[list[int | None]] = [list(t.shape) for t in tensors]
+    strides = [list(t.stride()) for t in tensors]
+    for i, free in enumerate(any_rows):
+        if free:  # a single row is contiguous at any stride, and no rule for others
+            strides[i] = [math.prod(tensors[i].shape[d + 1 :]) for d in range(tensors[i].dim())]
+            shapes[i][0] = None
+    sizes: dict[str, Any] = {"dynamic_dims_sizes": shapes, "dynamic_dims_strides": strides}
     try:
         check: Check = torch._C._dynamo.guards.TensorGuards(*tensors, **sizes).check
     except (AttributeError, TypeError, SystemError):
@@ -95,7 +101,16 @@ def _tells_tensors_apart() -> bool:
         _zeros(2, 3).to_sparse(),
         None,
     )
-    return alike(_zeros(2, 3), b) and not any(alike(other, b) for other in others)
+    wide = _zeros(1, 6)[:, :3]
+    any_rows = _guard((wide, b), (True, False))
+    return (
+        alike(_zeros(2, 3), b)
+        and not any(alike(other, b) for other in others)
+        and any_rows(_zeros(5, 3), b)
+        and not any(any_rows(other, b) for other in others)
+        and not any_rows(a, _zeros(4))
+        and not any_rows(_zeros(5, 6)[:, :3], b)
+    )
 
 
 def _tells_modes_apart() -> bool:

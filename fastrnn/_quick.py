@@ -2,10 +2,12 @@
 
 A step of decoding or control lasts as long in the kernel as a few dozen operations in Python. So the tensors of a call
 are looked through once, and what was found is kept for calls with tensors alike: the same shapes, strides, dtype and
-device (`fastrnn._guards`). Ragged batches are looked through each time, because hardly two are alike. What is out of
-the ordinary, also every error, is declined, and the long way (`fastrnn._run`, `autograd`, `ops`) deals with it.
+device (`fastrnn._guards`). Of ragged batches hardly two have as many rows, so for them the number of rows is free, and
+a call for the batch sizes at hand is made from what was kept. What is out of the ordinary, also every error, is
+declined, and the long way (`fastrnn._run`, `autograd`, `ops`) deals with it.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -100,20 +102,19 @@ def _find(
     kind: cell, H, number of states, and whether gradients are recorded.
     """
     # with what else differs between layers of one shape, which would push each other out
-    key = kind, x.shape, x.dtype, x.requires_grad, step, reverse
-    call = _calls.get(key) if batch_sizes is None else None
-    if call is not None and call.fits(x, *weights, *states):
-        return call
-    if _any_autocast() or not ops._nothing_between():
-        return None
-    if not _ordinary(kind[0], x, states, weights, kind[1], step, batch_sizes):
-        return None
-    call = _Call(kind, x, states, weights, step, reverse, batch_sizes)
-    if batch_sizes is None:
+    alike = x.shape if batch_sizes is None else (batch_sizes[0], *x.shape[1:])
+    key = kind, alike, x.dtype, x.requires_grad, step, reverse, batch_sizes is None
+    call = _calls.get(key)
+    if call is None or not call.fits(x, *weights, *states):
+        if _any_autocast() or not ops._nothing_between():
+            return None
+        if not _ordinary(kind[0], x, states, weights, kind[1], step, batch_sizes):
+            return None
+        call = _Call(kind, x, states, weights, step, reverse, batch_sizes)
         if len(_calls) >= _KEPT:
             _calls.clear()
         _calls[key] = call
-    return call
+    return call if batch_sizes is None else call.for_sizes(x, batch_sizes)
 
 
 def _ordinary(
@@ -143,7 +144,8 @@ def _ordinary(
 
 
 class _Call:
-    """One layer on tensors of settled shapes, as `quick` describes them. One of a ragged batch serves a single call."""
+    """One layer on tensors of settled shapes, as `quick` describes them. That of a ragged batch is for any number of
+    rows: `for_sizes` gives the one that runs."""
 
     def __init__(
         self,
@@ -161,21 +163,44 @@ class _Call:
             steps, batch, inputs = len(batch_sizes), batch_sizes[0], x.shape[1]
         else:
             steps, batch, inputs = (1, *x.shape) if step else x.shape
-        self.guard = _guards.guard(tensors) if batch_sizes is None else _guards.never
+        self.ragged = batch_sizes is not None
+        self.guard = _guards.guard(tensors, (self.ragged,))
         self.reverse, self.batch_sizes = reverse, batch_sizes
         self.recording = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
         self.kernels = _native.kernels  # another ISA has another layout of the reserve
         self.cell, self.lstm, self.step, self.batch = cell, cell == "lstm", step, batch
-        self.forward, self.backward = self.kernels.fixed(
-            *(_native.CELLS[cell], self.lstm, step, batch_sizes or [], reverse, steps, batch, inputs, units),
-            *(GATES[cell] * units, _native.DTYPES[x.dtype]),
-        )
+        self.sizes = inputs, units, GATES[cell] * units, _native.DTYPES[x.dtype]
+        self.forward, self.backward = self._fixed(steps, batch_sizes)
         self.reserve = ops._reserve_spec(cell, x, units)
         self.saved: list[Any] = []  # kinds of the tensors that forward saves
-        self.ways_back: dict[tuple[bool, ...], _guards.Check] = {}  # (which of dy, dh_n, dc_n are there) -> a guard
+        # (which of dy, dh_n, dc_n are there) -> a guard
+        self.ways_back: dict[tuple[bool, ...], _guards.Check] = {}
+
+    def _fixed(self, steps: int, batch_sizes: list[int] | None) -> Any:
+        """The kernels' forward and backward for these sizes."""
+        return self.kernels.fixed(
+            *(_native.CELLS[self.cell], self.lstm, self.step, batch_sizes or [], self.reverse, steps, self.batch),
+            *self.sizes,
+        )
+
+    def for_sizes(self, x: Tensor, batch_sizes: list[int]) -> "_Call":
+        """The same layer on another ragged batch of as many sequences; the guards are shared."""
+        call = copy.copy(self)
+        call.batch_sizes, call.saved = batch_sizes, []
+        call.forward, call.backward = call._fixed(len(batch_sizes), batch_sizes)
+        call.reserve = ops._reserve_spec(self.cell, x, self.kind[1])
+        return call
+
+    def __copy__(self) -> "_Call":
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
+    def __deepcopy__(self, memo: Any) -> None:
+        return None  # copies and pickles of a module begin anew
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(None), ()  # copies and pickles of a module begin anew
+        return type(None), ()
 
     def fits(self, *tensors: Tensor) -> bool:
         """Whether it is for these tensors, now: x, weights (4), and as many states as it was made for."""
@@ -201,17 +226,27 @@ class _Call:
         tensors = [t for t in (*above, *saved) if t is not None]
         there = tuple(g is not None for g in above)
         guard = self.ways_back.get(there)
-        if guard is None or not guard(*tensors):
+        rows = x.shape[0]
+        if guard is None or not guard(*tensors) or (self.ragged and not self._of_rows(rows, above[0], y, reserve)):
             if ops.batched(*above) or not (ops._direct(*tensors) and all(t.is_contiguous() for t in tensors)):
                 return None
             _guards.check_saved(self.saved, saved)
-            if self.batch_sizes is None:
-                self.ways_back[there] = _guards.guard(tensors)
+            by_row = (x, y, reserve, above[0]) if self.ragged else ()
+            self.ways_back[there] = _guards.guard(tensors, [any(t is r for r in by_row) for t in tensors])
         results: Sequence[Any] = self.backward(
             *(ops._new, _threads(), needed, *above, x, hx, cx, *weights[:4], y),
             reserve if self.reserve[0] else None,
         )
         return results if results is not None else _report_freed(tensors)
+
+    def _of_rows(self, rows: int, dy: Tensor | None, y: Tensor, reserve: Tensor) -> bool:
+        """Whether these have the rows that forward had; the guard leaves that open for ragged batches."""
+        batch_rows = self.saved[0][0][0]
+        return (
+            rows == batch_rows == y.shape[0]
+            and (dy is None or dy.shape[0] == batch_rows)
+            and reserve.shape[0] == self.reserve[0]
+        )
 
 
 def _report_freed(tensors: Sequence[Tensor]) -> NoReturn:

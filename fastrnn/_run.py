@@ -19,6 +19,26 @@ from fastrnn.autograd import recurrent_layer
 Layer = Callable[..., tuple[Tensor, Tensor, Tensor | None]]
 
 
+def run_packed(cell: str, input: Any, hx: Any, weights: Sequence[Tensor], units: int) -> tuple[Any, Any] | None:
+    """One layer in one direction on a PackedSequence, by the short way; None where `run_layers` should see to it."""
+    x, batch_sizes, sorted_indices, unsorted_indices = input
+    if not isinstance(x, Tensor) or x.dim() != 2 or (hx is not None and sorted_indices is not None):
+        return None
+    sizes = checks.check_packed(x.shape[0], batch_sizes, sorted_indices, unsorted_indices)
+    results = quick(cell, x, hx, weights, units, batch_sizes=sizes)
+    if results is None:
+        return None
+    y, final = results
+    if unsorted_indices is not None:
+        pair = cell == "lstm"
+        final = (
+            tuple(s.index_select(1, unsorted_indices) for s in final)
+            if pair
+            else final.index_select(1, unsorted_indices)
+        )
+    return PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices), final
+
+
 def run_layers(
     stack: Stack, input: Any, hx: Any, weights: Sequence[Tensor], layer: Layer = recurrent_layer
 ) -> tuple[Any, Any]:
@@ -49,8 +69,10 @@ def run_layers(
         raise RuntimeError(f"input.size(-1) must be equal to input_size. Expected {stack.input_size}, got {shape[-1]}")
     steps = shape[0]  # or rows
     single = not packed and len(shape) == 2
+    sizes = None
     if packed:
-        batch = checks.check_packed(steps, batch_sizes, sorted_indices, unsorted_indices)
+        sizes = checks.check_packed(steps, batch_sizes, sorted_indices, unsorted_indices)
+        batch = sizes[0]
     elif single:
         x, batch = x.unsqueeze(1), 1
         states = tuple(state.unsqueeze(1) for state in states)
@@ -70,7 +92,7 @@ def run_layers(
     if batch == 0:
         y, *finals = _empty_results((x, *states, *weights), (steps, 0, out_size * stack.directions), *shapes)
     else:
-        y, finals = _layers(stack, x, states, weights, batch_sizes, layer)
+        y, finals = _layers(stack, x, states, weights, batch_sizes, sizes, layer)
     output: Tensor | PackedSequence = y
     if packed:
         output = PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices)
@@ -90,6 +112,7 @@ def _layers(
     states: Sequence[Tensor],
     weights: Sequence[Tensor],
     batch_sizes: Tensor | None,
+    sizes: list[int] | None,
     layer: Layer,
 ) -> tuple[Tensor, list[Tensor]]:
     """The layers one after another, on checked arguments: the last one's y, and the final states."""
@@ -99,7 +122,6 @@ def _layers(
     finals: list[list[Tensor]] = []
     a_layer = len(weights) // blocks  # weights of one
     short = layer is recurrent_layer and x.is_cpu and stack.bias and not stack.proj_size
-    sizes = batch_sizes.tolist() if short and batch_sizes is not None else None
     for index in range(stack.num_layers):
         outputs = []
         for direction in range(directions):

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from fastrnn import _checks, autograd
 from fastrnn._half import Halves
 from fastrnn._quick import quick
-from fastrnn._run import run_layers
+from fastrnn._run import run_layers, run_packed
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
@@ -106,7 +106,11 @@ class _Recurrent(torch.nn.RNNBase):
             and not (self.bidirectional or self.batch_first or self.proj_size)
             and self.recurrent_layer is autograd.recurrent_layer
         ):
-            results = quick(cell, input, hx, weights, self.hidden_size, halves=self._halves, owner=self)
+            results = (
+                run_packed(cell, input, hx, weights, self.hidden_size)
+                if self._halves is None and isinstance(input, PackedSequence)
+                else quick(cell, input, hx, weights, self.hidden_size, halves=self._halves, owner=self)
+            )
             if results is not None:
                 return results
         stack = _checks.Stack(

@@ -207,3 +207,45 @@ def test_under_another_isa_the_call_is_made_anew():
             y, _ = module(x)
             y.sum().backward()
             torch.testing.assert_close(y, module(x, torch.zeros(1, 2, 40))[0], rtol=0, atol=0)
+
+
+def ragged_rows(lengths, width=4, seed=0):
+    x = torch.randn(max(lengths), len(lengths), width, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.utils.rnn.pack_padded_sequence(x, lengths)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_ragged_batches_of_other_lengths_are_not_looked_through_again(cell, taken):
+    module = LAYERS[cell](4, 5)
+    theirs = getattr(torch.nn, type(module).__name__)(4, 5)
+    theirs.load_state_dict(module.state_dict())
+    for lengths in ([3, 2, 2], [7, 1, 1], [1, 1, 1], [3, 2, 2]):
+        packed = ragged_rows(lengths)
+        found, true = (
+            [layer(packed)[0].data, *torch.autograd.grad(layer(packed)[0].data.square().sum(), layer.parameters())]
+            for layer in (module, theirs)
+        )
+        for a, b in zip(found, true, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    assert taken == {"runs": 8, "looks": 1}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_single_row_sets_no_rule_for_others(cell):
+    """It is contiguous at any stride; more rows at that stride are not."""
+    module = LAYERS[cell](4, 5)
+
+    def run(lengths, wide):
+        packed = ragged_rows(lengths)
+        rows, above = packed.data, torch.arange(float(packed.data.size(0) * 5)).reshape(-1, 5)
+        if wide:
+            rows, above = (torch.cat([t, t], 1)[:, : t.size(1)] for t in (rows, above))
+        rows.requires_grad_()
+        y = module(torch.nn.utils.rnn.PackedSequence(rows, packed.batch_sizes))[0].data
+        return [y, *torch.autograd.grad(y, [rows, *module.parameters()], above)]
+
+    lengths = ([1], [3])
+    found, true = ([run(one, wide) for one in lengths] for wide in (True, False))
+    for results, expected in zip(found, true, strict=True):
+        for a, b in zip(results, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
