@@ -200,8 +200,7 @@ class Pass {
     p.failed = flags_ + kFlags;
     p.status = c_.status;
     p.timeout_ns = c_.timeout_ns;
-    Persistent<Op, Epilogue, TIER>(c_).with_team(
-        [&](auto kernel, const Launch& l, auto) { launch(kernel, l, epi, p); });
+    Persistent<Op, Epilogue, TIER>(c_).with_team([&](auto kernel, const Launch& l) { launch(kernel, l, epi, p); });
     start.flag_count = 0;
     Launch again;
     again.threads = kThreads;

@@ -17,8 +17,6 @@ class Persistent {
   using Sc = Scatter<Op, Epilogue::kResults>;
   template <int NT>
   using Exchange = std::conditional_t<CLUSTER, ClusterExchange<Op, NT>, GridExchange<Op, NT>>;
-  template <int NT>
-  using Groups = std::integral_constant<int, NT>;
 
  public:
   // Units that k of a packed operand runs through before the next result's, see Operand.
@@ -44,14 +42,14 @@ class Persistent {
     return why;
   }
 
-  // use(kernel, launch, groups), of the cheapest team. There must be no obstacle.
+  // use(kernel, launch), of the cheapest team. There must be no obstacle.
   template <class Use>
   void with_team(Use&& use) const {
     const int groups = best(device_facts()).groups;
-    if (groups == 1) use(kernel<1>(), launch_of<1>(), Groups<1>{});
-    if (groups == 2) use(kernel<2>(), launch_of<2>(), Groups<2>{});
+    if (groups == 1) use(kernel<1>(), launch_of<1>());
+    if (groups == 2) use(kernel<2>(), launch_of<2>());
     if constexpr (kMostGroups >= 4)
-      if (groups == 4) use(kernel<4>(), launch_of<4>(), Groups<4>{});
+      if (groups == 4) use(kernel<4>(), launch_of<4>());
   }
 
   // Rows of a team.
@@ -64,6 +62,12 @@ class Persistent {
   unsigned blocks() const {
     if (kStepped) return 1;
     return unsigned(kScatter ? Sc::blocks(c_.H) : (c_.H + Sh::UT * Sh::U - 1) / (Sh::UT * Sh::U));
+  }
+  // Of a step.
+  template <int NT>
+  int64_t tiles() const {
+    constexpr int U = Tile<Op, Epilogue, NT>::U;
+    return (c_.H + U - 1) / U * ((c_.B + 8 * NT - 1) / (8 * NT));
   }
   template <int NT>
   static constexpr auto kernel() {
@@ -89,11 +93,7 @@ class Persistent {
     l.stream = c_.stream;
     l.cluster = CLUSTER ? l.grid_x : 1;
     l.cooperative = !CLUSTER;
-    if (kStepped) {
-      constexpr int U = Tile<Op, Epilogue, NT>::U;
-      const int64_t work = (c_.H + U - 1) / U * ((c_.B + 8 * NT - 1) / (8 * NT));
-      l.grid_x = unsigned(std::min(work, at_once(kernel<NT>(), l)));
-    }
+    if (kStepped) l.grid_x = unsigned(std::min(tiles<NT>(), at_once(kernel<NT>(), l)));
     return l;
   }
 
@@ -109,15 +109,9 @@ class Persistent {
     if (l.grid_y > 65535) return;
     if (l.shared > unsigned(d.shared)) return;
     if (TIER == 'b' && int64_t(l.grid_x) * l.grid_y > d.processors) return;
-    if (kStepped) {
-      constexpr int U = Tile<Op, Epilogue, NT>::U;
-      const int64_t work = (c_.H + U - 1) / U * ((c_.B + 8 * NT - 1) / (8 * NT));
-      const int64_t cost = l.grid_x ? (work + l.grid_x - 1) / l.grid_x * (2 + NT) : -1;
-      if (cost >= 0 && (best.cost < 0 || cost < best.cost)) best = {NT, cost};
-      return;
-    }
-    const int64_t room = at_once(kernel<NT>(), l), wanted = CLUSTER ? l.grid_y : int64_t(l.grid_x) * l.grid_y;
-    if (room == 0 || (!CLUSTER && room < wanted)) return;
+    const int64_t room = kStepped ? l.grid_x : at_once(kernel<NT>(), l);
+    const int64_t wanted = kStepped ? tiles<NT>() : CLUSTER ? l.grid_y : int64_t(l.grid_x) * l.grid_y;
+    if (room == 0 || (TIER == 'b' && room < wanted)) return;
     const int64_t cost = (wanted + room - 1) / room * (2 + NT);
     if (best.cost < 0 || cost < best.cost) best = {NT, cost};
   }
