@@ -96,7 +96,7 @@ def _project(x: Tensor, w_ih: Tensor) -> Tensor:
 
 def _by_unit(w: Tensor, gates: int) -> Tensor:
     """The rows of W (G*H, I), gate by gate, in another order: the gates of each unit side by side."""
-    return w if gates == 1 else w.view(gates, -1, w.size(1)).transpose(0, 1).reshape_as(w)
+    return w if gates == 1 else w.unflatten(0, (gates, -1)).transpose(0, 1).flatten(0, 1)
 
 
 def forward(cell: str, *args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -7,7 +7,6 @@ a call for the batch sizes at hand is made from what was kept. What is out of th
 declined, and the long way (`fastrnn._run`, `autograd`, `ops`) deals with it.
 """
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -185,22 +184,15 @@ class _Call:
 
     def for_sizes(self, x: Tensor, batch_sizes: list[int]) -> "_Call":
         """The same layer on another ragged batch of as many sequences; the guards are shared."""
-        call = copy.copy(self)
+        call = object.__new__(_Call)
+        call.__dict__.update(self.__dict__)
         call.batch_sizes, call.saved = batch_sizes, []
         call.forward, call.backward = call._fixed(len(batch_sizes), batch_sizes)
         call.reserve = ops._reserve_spec(self.cell, x, self.kind[1])
         return call
 
-    def __copy__(self) -> "_Call":
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        return other
-
-    def __deepcopy__(self, memo: Any) -> None:
-        return None  # copies and pickles of a module begin anew
-
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(None), ()
+        return type(None), ()  # copies and pickles of a module begin anew
 
     def fits(self, *tensors: Tensor) -> bool:
         """Whether it is for these tensors, now: x, weights (4), and as many states as it was made for."""
@@ -226,8 +218,7 @@ class _Call:
         tensors = [t for t in (*above, *saved) if t is not None]
         there = tuple(g is not None for g in above)
         guard = self.ways_back.get(there)
-        rows = x.shape[0]
-        if guard is None or not guard(*tensors) or (self.ragged and not self._of_rows(rows, above[0], y, reserve)):
+        if guard is None or not guard(*tensors) or (self.ragged and not self._of_rows(x, y, above[0], reserve)):
             if ops.batched(*above) or not (ops._direct(*tensors) and all(t.is_contiguous() for t in tensors)):
                 return None
             _guards.check_saved(self.saved, saved)
@@ -239,14 +230,11 @@ class _Call:
         )
         return results if results is not None else _report_freed(tensors)
 
-    def _of_rows(self, rows: int, dy: Tensor | None, y: Tensor, reserve: Tensor) -> bool:
+    def _of_rows(self, x: Tensor, y: Tensor, dy: Tensor | None, reserve: Tensor) -> bool:
         """Whether these have the rows that forward had; the guard leaves that open for ragged batches."""
-        batch_rows = self.saved[0][0][0]
-        return (
-            rows == batch_rows == y.shape[0]
-            and (dy is None or dy.shape[0] == batch_rows)
-            and reserve.shape[0] == self.reserve[0]
-        )
+        rows = self.saved[0][0][0]
+        by_row = x.shape[0] == rows == y.shape[0] and (dy is None or dy.shape[0] == rows)
+        return by_row and reserve.shape[0] == self.reserve[0]
 
 
 def _report_freed(tensors: Sequence[Tensor]) -> NoReturn:

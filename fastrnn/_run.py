@@ -22,21 +22,20 @@ Layer = Callable[..., tuple[Tensor, Tensor, Tensor | None]]
 def run_packed(cell: str, input: Any, hx: Any, weights: Sequence[Tensor], units: int) -> tuple[Any, Any] | None:
     """One layer in one direction on a PackedSequence, by the short way; None where `run_layers` should see to it."""
     x, batch_sizes, sorted_indices, unsorted_indices = input
-    if not isinstance(x, Tensor) or x.dim() != 2 or (hx is not None and sorted_indices is not None):
+    if not isinstance(x, Tensor) or not x.is_cpu or x.dim() != 2 or (hx is not None and sorted_indices is not None):
         return None
     sizes = checks.check_packed(x.shape[0], batch_sizes, sorted_indices, unsorted_indices)
     results = quick(cell, x, hx, weights, units, batch_sizes=sizes)
     if results is None:
         return None
     y, final = results
-    if unsorted_indices is not None:
-        pair = cell == "lstm"
-        final = (
-            tuple(s.index_select(1, unsorted_indices) for s in final)
-            if pair
-            else final.index_select(1, unsorted_indices)
-        )
-    return PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices), final
+    finals = _selected(final if cell == "lstm" else (final,), unsorted_indices)
+    return PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices), finals if cell == "lstm" else finals[0]
+
+
+def _selected(states: Sequence[Tensor], order: Tensor | None) -> tuple[Tensor, ...]:
+    """States (L*D, B, H) with their sequences in another order; None: as they are."""
+    return tuple(states if order is None else (state.index_select(1, order) for state in states))
 
 
 def run_layers(
@@ -84,8 +83,7 @@ def run_layers(
     shapes = (blocks, batch, out_size), (blocks, batch, stack.hidden_size)
     if states:
         checks.check_states(x, states, shapes)
-        if sorted_indices is not None:
-            states = tuple(state.index_select(1, sorted_indices) for state in states)
+        states = _selected(states, sorted_indices)
     if steps == 0:
         raise RuntimeError(checks.EMPTY_SEQUENCE)
 
@@ -96,8 +94,7 @@ def run_layers(
     output: Tensor | PackedSequence = y
     if packed:
         output = PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices)
-        if unsorted_indices is not None:
-            finals = [state.index_select(1, unsorted_indices) for state in finals]
+        finals = list(_selected(finals, unsorted_indices))
     elif single:
         output = y.squeeze(1)
         finals = [state.squeeze(1) for state in finals]

@@ -10,8 +10,6 @@
 // them, and a Result, which write() puts into memory (what goes to hx and cx, finish() does itself). rows(step) is how many rows take part; both it and units() are asked
 // on the host, too.
 #pragma once
-#include <type_traits>
-
 #include "../cells/registry.h"
 #include "operand.cuh"
 #include "steps.h"

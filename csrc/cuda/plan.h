@@ -34,7 +34,7 @@ struct Plan {
 inline std::string obstacle(char tier, const Call& c, const Need& n, const DeviceFacts& d) {
   if (c.P) return "a projection is between two steps";
   if (c.T < 4) return "too few steps to pay for it";
-  if (!RunTable::fits(Runs(c))) return "the batch size changes too often";
+  if (!RunTable::fits(c)) return "the batch size changes too often";
   if (tier != 'a' && (d.capability < 80 || !d.cooperative)) return "the device has no cooperative launches";
   // On an H100 its barriers cost less than launches in these cases, and more in others.
   if (tier == 'd' && n.matrix && !c.tier && (!n.backward || c.H > 1024)) return "a launch a step is faster";

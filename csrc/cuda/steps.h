@@ -88,7 +88,11 @@ struct RunTable {
   int runs = 0;
   int size[kMost], length[kMost];
 
-  static bool fits(const Runs& r) { return r.count() <= kMost; }
+  static bool fits(const Call& c) {
+    int n = 1;
+    for (int64_t t = 1; c.batch_sizes && t < c.T && n <= kMost; ++t) n += c.batch_sizes[t] != c.batch_sizes[t - 1];
+    return n <= kMost;
+  }
   static RunTable of(const Runs& r) {
     RunTable z;
     z.runs = r.count();
