@@ -5,7 +5,7 @@
 //
 // The weights are packed as for the other kernels, dh = W^T dg in tiles of 16 units, but k runs block by block.
 #pragma once
-#include "persistent.cuh"
+#include "exchange.cuh"
 
 namespace fastrnn {
 namespace cuda {

@@ -2,6 +2,7 @@
 #pragma once
 #include <type_traits>
 
+#include "persistent.cuh"
 #include "scatter.cuh"
 
 namespace fastrnn {
