@@ -1,7 +1,7 @@
 // Backward in tier a. A block multiplies the gate gradients of its own 32 units by the columns of W that they meet, which
 // gives it a part of dh of every unit; it sends each block that block's units, and adds up what it gets. Against handing
-// round gate gradients that is 4 bytes a unit and row for 2 G in 16 bits (more for Elman, less for the others), the cell needs no sums of several warps before it, and a
-// step has one barrier of the block.
+// round gate gradients of 16 bits that is 4 bytes a unit and row for 2 G (more for Elman, less for the others), the cell
+// needs no sums of several warps before it, and a step has one barrier of the block.
 //
 // The weights are packed as for the other kernels, dh = W^T dg in tiles of 16 units, but k runs block by block.
 #pragma once
