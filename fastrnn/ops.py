@@ -71,8 +71,8 @@ def _reserve_spec(cell: str, x: Tensor, units: int) -> tuple[int, torch.dtype]:
     """Number and dtype of the values that forward leaves for backward."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     rows = x.size(0) if x.dim() == 2 else x.size(0) * x.size(1)
-    per_row = _native.kernels.reserve_size(_native.CELLS[cell], _native.DTYPES[dtype], 1, units)
-    return rows * per_row, dtype
+    per_row, once = _native.kernels.reserve_size(_native.CELLS[cell], _native.DTYPES[dtype], units)
+    return rows * per_row + once, dtype
 
 
 def _reserve(size: int, x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -100,6 +100,24 @@ def test_ragged_rows_in_chunks_over_a_team(poisoned, cell, reverse):
 
 @pytest.mark.cpu
 @pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("ahead, back", [(3, 1), (1, 3), (2, 3), (3, 2)])
+def test_backward_by_a_team_of_another_size(poisoned, cell, reverse, ahead, back):
+    """The reserve lies as forward's team split the batch, which is not how backward's own would."""
+    for case in (Case(cell, 9, 50, 20, 26, reverse=reverse), ragged(Case(cell, 9, 50, 20, 26, reverse=reverse))):
+        results = []
+        for run in (recurrent_layer, reference.recurrent_layer):
+            args = arguments(case)
+            torch.set_num_threads(ahead)  # the configuration sets it back
+            outs = outputs(run, case, args)
+            torch.set_num_threads(back)
+            results.append(gradients(outs, args))
+        for mine, ref in zip(*results, strict=True):
+            torch.testing.assert_close(mine, ref, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("cell", CELLS)
 def test_parts_of_the_batch_of_unequal_size(poisoned, cell):
     """A batch that the team does not divide, in several chunks, and steps with fewer rows than threads."""
     case = Case(cell, 41, 23, 10, 26)

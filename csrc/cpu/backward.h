@@ -30,7 +30,8 @@ class BackwardPart {
             std::max(words(GC * l_.H + kPairs), words(Cell::kGradH * l_.H + kPairs) + panel_words(G * l_.H)))),
         dh_stride_(spread_stride<T>(words(l_.P))),
         operand_(l_.dtype == kOperand<T>),
-        chunk_(even_chunk(steps_, plan.chunk_rows)),
+        chunks_(steps_, l_.T, plan.chunk_rows),
+        chunk_(chunks_.rows()),
         sums_(f, weights, steps_, chunk_, members, stride_, dh_stride_, direct, ws) {
     carry_h_ = ws.take<T>(steps_.B() * R_);
     dg_ = ws.take<T>(chunk_ * stride_);
@@ -52,7 +53,7 @@ class BackwardPart {
     T* scratch = scratch_ + m.id * chunk_ * W2;
     const T* next = nullptr;  // dg of the step that ran just before, (rows, GC*H)
     int64_t next_t = -1;
-    for_chunks(l_, steps_, chunk_, l_.reverse, [&](const Chunk& c) {
+    chunks_.each(l_.reverse, [&](const Chunk& c) {
       for (int64_t s = 0; s < c.last - c.first; ++s) {
         const int64_t t = l_.reverse ? c.first + s : c.last - 1 - s;
         step(m, t, next_t, next, c, scratch);
@@ -199,14 +200,14 @@ class BackwardPart {
   template <bool Whole>
   void cells(int64_t t, const Chunk& c, int64_t unit, int64_t a, int64_t b, bool has_before, const T* product) const {
     const DType d = Whole ? kOperand<T> : l_.dtype;
-    const int64_t n = Whole ? L : l_.H - unit, block = unit / U, lane = unit % U, pitch = U * steps_.pitch();
+    const int64_t n = Whole ? L : l_.H - unit, block = unit / U, lane = unit % U, pitch = U * steps_.reserve_pitch();
     const int64_t all = steps_.all_rows(), before = steps_.before(t), own = steps_.offset(t) - c.begin + a;
     const T* reserve = static_cast<const T*>(f_.reserve);
-    const T* saved_in = B_::saved_at(reserve, all, block, steps_.in_all(t, a)) + lane;
+    const T* saved_in = B_::saved_at(reserve, all, block, steps_.in_reserve(t, a)) + lane;
     const T *c_in = nullptr, *c_before = nullptr;
     if constexpr (Cell::kHasCellState) {
-      c_in = B_::c_at(reserve, all, l_.H, block, steps_.in_all(t, a)) + lane;
-      if (has_before) c_before = B_::c_at(reserve, all, l_.H, block, steps_.in_all(before, a)) + lane;
+      c_in = B_::c_at(reserve, all, l_.H, block, steps_.in_reserve(t, a)) + lane;
+      if (has_before) c_before = B_::c_at(reserve, all, l_.H, block, steps_.in_reserve(before, a)) + lane;
     }
     T* dg = dg_ + own * stride_;
     for (int64_t r = a; r < b; ++r) {
@@ -252,7 +253,8 @@ class BackwardPart {
   const Steps steps_;
   const int64_t R_, stride_, dh_stride_;
   const bool operand_;  // storage is the operands' type
-  const int64_t chunk_;
+  const Chunks chunks_;
+  const int64_t chunk_;  // rows of the largest
   const WeightGrads<Cell, T> sums_;
   T *carry_h_, *carry_c_ = nullptr;  // (B, R), (B, H): gradients that reach the step before without W_hh
   T *dg_, *dg_next_,
@@ -268,10 +270,11 @@ class Backward {
   explicit Backward(const BackwardArgs& f)
       : begins_(step_begins(f.layer, ws_)),
         all_(f.layer, begins_, ws_),
-        plan_(make_plan<T>(Pass::backward, f.layer, all_.rows(), Cell::kGates, panels<T>(f.layer.R()))),
-        weights_(f, !plan_.split_rows && all_.rows() <= plan_.chunk_rows, ws_),
+        reserved_(Blocks<Cell, T>::reserved_parts(static_cast<const T*>(f.reserve), all_.rows(), f.layer.H, f.layer.B)),
+        plan_(make_plan<T>(Pass::backward, f.layer, all_.rows(), Cell::kGates, panels<T>(f.layer.R()), reserved_)),
+        weights_(f, plan_.parts == 1 && all_.rows() <= plan_.chunk_rows, ws_),
         parts_(plan_, ws_, [&](Part* memory, int part, int parts) {
-          new (memory) Part(f, plan_, weights_, Steps(f.layer, begins_, ws_, part, parts),
+          new (memory) Part(f, plan_, weights_, Steps(f.layer, begins_, ws_, part, parts, reserved_ > 1),
                             parts == 1 ? plan_.threads : 1, part == 0, ws_);
         }) {
     prefer_huge_pages(f.dx, all_.rows() * f.layer.I * size_of(f.layer.dtype));
@@ -291,6 +294,7 @@ class Backward {
   Workspace ws_;
   const int64_t* begins_;
   const Steps all_;
+  const int reserved_;  // the parts that the reserve lies in
   const Plan plan_;
   const TransposedWeights<Cell, T> weights_;
   const Parts<Part> parts_;

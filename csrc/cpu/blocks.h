@@ -34,9 +34,18 @@ struct Blocks {
     return j < G * b.pitch && j % b.pitch < b.units ? Column{j / b.pitch, b.first() + j % b.pitch} : Column{0, -1};
   }
 
-  // reserve: saved [block][row][kSaved][U], then c [block][row][U]
-  static int64_t reserve_size(int64_t rows, int64_t H) {
-    return count(H) * rows * U * (Cell::kSaved + (Cell::kHasCellState ? 1 : 0));
+  // reserve: saved [block][row][kSaved][U], then c [block][row][U]; where the batch was split by rows, a part's rows of
+  // all steps stand together (sequence.h), because what one core writes another would else fetch beforehand. Last a
+  // number: of these parts. Nothing at all of a cell that leaves nothing.
+  static constexpr int64_t kLeft = Cell::kSaved + (Cell::kHasCellState ? 1 : 0);
+  static int64_t reserve_size(int64_t rows, int64_t H) { return kLeft ? count(H) * rows * U * kLeft + 1 : 0; }
+  static void set_reserved_parts(T* reserve, int64_t rows, int64_t H, int parts) {
+    if (kLeft) reserve[reserve_size(rows, H) - 1] = T(parts);
+  }
+  static int reserved_parts(const T* reserve, int64_t rows, int64_t H, int64_t most) {
+    if (!kLeft) return 1;
+    const T parts = reserve[reserve_size(rows, H) - 1];
+    return parts > T(1) && parts <= T(most) ? int(parts) : 1;  // a reserve of anyone's making does no harm
   }
   template <class P>
   static P saved_at(P reserve, int64_t rows, int64_t block, int64_t row) {

@@ -29,7 +29,8 @@ class ForwardPart {
         steps_(steps),
         R_(l_.R()),
         NB_(B_::count(l_.H)),
-        chunk_(even_chunk(steps_, plan.chunk_rows)),
+        chunks_(steps_, l_.T, plan.chunk_rows),
+        chunk_(chunks_.rows()),
         scratch_size_((steps_.B() + 1) * (W > 2 * L ? W : 2 * L)),
         x_stride_(l_.B == 1 && !l_.batch_sizes ? f.x.step : steps_.stride(f.x)),
         operand_(l_.dtype == kOperand<T>),
@@ -52,7 +53,7 @@ class ForwardPart {
     int64_t u0, u1;
     m.share(NB_, 1, u0, u1);
     T* scratch = scratch_ + m.id * (scratch_size_ + weights_.scratch());
-    for_chunks(l_, steps_, chunk_, !l_.reverse, [&](const Chunk& c) {
+    chunks_.each(!l_.reverse, [&](const Chunk& c) {
       project(m, c, u0, u1, scratch);
       for (int64_t s = 0; s < c.last - c.first; ++s)
         step(m, l_.reverse ? c.last - 1 - s : c.first + s, c, u0, u1, scratch);
@@ -187,16 +188,18 @@ class ForwardPart {
     void* y = Whole ? at(steps_.row_out(f_.y, t, a), d, u.first()) : nullptr;
     T* ring = copy_h_ ? ring_ + ((t & 1) * steps_.B() + a) * spread(R_) : nullptr;
     T* const reserve = static_cast<T*>(f_.reserve);
-    const int64_t all = steps_.all_rows(), row = steps_.in_all(t, a), y_stride = steps_.stride(f_.y);
+    const int64_t all = steps_.all_rows(), row = steps_.in_reserve(t, a), y_stride = steps_.stride(f_.y),
+                  pitch_rows = U * steps_.reserve_pitch();
     T* saved_out = reserve ? B_::saved_at(reserve, all, u.index, row) : nullptr;
-    const int64_t saved_stride = reserve ? Cell::kSaved * U * steps_.pitch() : 0;
+    const int64_t saved_stride = reserve ? Cell::kSaved * pitch_rows : 0;
     T *c_out = nullptr, *c_in = nullptr;
     int64_t c_out_stride = U, c_in_stride = U;
     if constexpr (Cell::kHasCellState) {
       c_out = c_in = c_at(a, u.first());
-      if (reserve) c_out = B_::c_at(reserve, all, l_.H, u.index, row), c_out_stride = U * steps_.pitch();
+      if (reserve) c_out = B_::c_at(reserve, all, l_.H, u.index, row), c_out_stride = pitch_rows;
       if (reserve && from_step)
-        c_in = B_::c_at(reserve, all, l_.H, u.index, steps_.in_all(steps_.before(t), a)), c_in_stride = c_out_stride;
+        c_in = B_::c_at(reserve, all, l_.H, u.index, steps_.in_reserve(steps_.before(t), a)),
+        c_in_stride = c_out_stride;
     }
     for (int64_t r = a; r < b; ++r) {
       for (int v = 0; v < UV; ++v) {
@@ -242,7 +245,7 @@ class ForwardPart {
       if constexpr (Cell::kHasCellState)
         for (int64_t unit = 0; unit < l_.H; unit += L) {
           const T* c = f_.reserve ? B_::c_at(static_cast<const T*>(f_.reserve), steps_.all_rows(), l_.H, unit / U,
-                                             steps_.in_all(t, r)) +
+                                             steps_.in_reserve(t, r)) +
                                         unit % U
                                   : c_at(r, unit);
           store_lanes<T>(at(f_.c_n, l_.dtype, given * l_.H + unit), load(c), l_.dtype, l_.H - unit);
@@ -254,7 +257,9 @@ class ForwardPart {
   const Layer& l_;
   const GateWeights<Cell, T>& weights_;
   const Steps steps_;
-  const int64_t R_, NB_, chunk_, scratch_size_;
+  const int64_t R_, NB_;
+  const Chunks chunks_;
+  const int64_t chunk_, scratch_size_;
   const int64_t x_stride_;                // of rows that are read in place
   const bool operand_, gather_, copy_h_;  // storage is the operands' type; x is copied before use; and so is h
   T *gx_, *scratch_;      // [block][chunk row][gate][unit]; a member's [row][gate][unit], and the weights'
@@ -275,11 +280,13 @@ class Forward {
         plan_(make_plan<T>(Pass::forward, f.layer, all_.rows(), B_::G, B_::count(f.layer.H))),
         weights_(f, all_.rows(), ws_),
         parts_(plan_, ws_, [&](ForwardPart<Cell, T>* memory, int part, int parts) {
-          new (memory) ForwardPart<Cell, T>(f, plan_, weights_, Steps(f.layer, begins_, ws_, part, parts),
+          new (memory) ForwardPart<Cell, T>(f, plan_, weights_, Steps(f.layer, begins_, ws_, part, parts, true),
                                             parts == 1 ? plan_.threads : 1, ws_);
         }) {
     prefer_huge_pages(f.y.data, all_.rows() * f.layer.R() * size_of(f.layer.dtype));
-    if (f.reserve) prefer_huge_pages(f.reserve, B_::reserve_size(all_.rows(), f.layer.H) * int64_t(sizeof(T)));
+    if (!f.reserve) return;
+    prefer_huge_pages(f.reserve, B_::reserve_size(all_.rows(), f.layer.H) * int64_t(sizeof(T)));
+    B_::set_reserved_parts(static_cast<T*>(f.reserve), all_.rows(), f.layer.H, plan_.parts);
   }
 
   const Plan& plan() const { return plan_; }

@@ -195,8 +195,12 @@ int64_t halves(int cell, int64_t I, int64_t H, int64_t R, Address w_ih, Address 
   return pack_halves(cell, I, H, R, pointer<const float*>(w_ih), pointer<const float*>(w_hh), pointer<uint32_t*>(dst));
 }
 
-int64_t reserve(int cell, int dtype, int64_t rows, int64_t H) {
-  return DType(dtype) == DType::f64 ? reserve_size<double>(cell, rows, H) : reserve_size<float>(cell, rows, H);
+// Values for each row, and once.
+std::pair<int64_t, int64_t> reserve(int cell, int dtype, int64_t H) {
+  const auto size = [&](int64_t rows) {
+    return DType(dtype) == DType::f64 ? reserve_size<double>(cell, rows, H) : reserve_size<float>(cell, rows, H);
+  };
+  return {size(1) - size(0), size(0)};
 }
 
 py::tuple cell_names() {

@@ -12,17 +12,21 @@ inline namespace FASTRNN_ISA {
 
 struct Plan {
   int threads;
-  // rows: every thread runs the whole pass on some rows of the batch, and meets the others only to add up weight
-  // gradients; otherwise every thread takes some units and all rows, and meets the others after each step.
-  bool split_rows;
+  // More than one: the batch is split by rows into so many parts, and a thread runs the whole pass on its part, and
+  // meets the others only to add up weight gradients. One: every thread takes some units and all rows, and meets the
+  // others after each step.
+  int parts;
   int64_t chunk_rows;  // time is cut into chunks of about so many rows: their gates stay in cache, workspace is bounded
 };
 
 enum class Pass { forward, backward };
 
+// reserved: backward's, the parts that the reserve lies in (blocks.h). More than one: then so many it is, whatever this
+// call's number of threads.
 template <class T>
-inline Plan make_plan(Pass pass, const Layer& l, int64_t rows, int64_t gates, int64_t unit_blocks) {
-  Plan p{std::max(1, l.threads), false, 256};
+inline Plan make_plan(Pass pass, const Layer& l, int64_t rows, int64_t gates, int64_t unit_blocks, int reserved = 1) {
+  const int most = std::max(1, l.threads);
+  Plan p{most, 1, 256};
   const int64_t weights = gates * l.H * l.R() * size_of(kOperand<T>);
   const double step_flops = 2.0 * double(l.B) * double(gates) * double(l.H) * double(l.R());
   const double flops = 2.0 * double(rows) * double(gates) * double(l.H) * double(l.I + l.R());
@@ -34,21 +38,22 @@ inline Plan make_plan(Pass pass, const Layer& l, int64_t rows, int64_t gates, in
   // Tiles of few registers are low: few rows pass through many of them, each of which reads the weights anew.
   const bool low = kVectorRegisters < 32 && pass == Pass::forward && machine().near_l3 && weights >= (1 << 20) &&
                    l.B < 24 * p.threads;
-  p.split_rows = p.threads > 1 && (near || less_near) && !low && l.B >= (near ? 4 : 8) * p.threads &&
-                 sums * p.threads <= (64 << 20);
+  const bool split_rows =
+      (near || less_near) && !low && l.B >= (near ? 4 : 8) * p.threads && sums * p.threads <= (64 << 20);
   // A team costs some microseconds a call and, when units are split, a barrier a step.
-  if (flops < 4e5 || (!p.split_rows && step_flops < 6e4)) p.threads = 1;
-  if (p.split_rows)
-    p.threads = int(std::min<int64_t>(p.threads, l.B));
-  else
-    p.threads = int(std::min<int64_t>(p.threads, unit_blocks));
-  if (p.threads == 1) p.split_rows = false;
+  if (flops < 4e5 || (!split_rows && step_flops < 6e4)) p.threads = 1;
+  if (!split_rows) p.threads = int(std::min<int64_t>(p.threads, unit_blocks));
+  if (split_rows) p.parts = p.threads;
+  if (reserved > 1) p.parts = reserved, p.threads = std::min(most, reserved);
   // Matrix tiles are so fast that it takes longer to fetch a chunk's projected input from the third-level cache than to
   // compute it: a short chunk's stays in the second, if the weights leave room there. If they do not, fewer chunks read
   // them less often.
   const int64_t all_weights = gates * l.H * (l.I + l.R()) * size_of(kOperand<T>);
-  if (kMatrixTiles && pass == Pass::forward && all_weights <= (p.split_rows ? 1 : p.threads) * (1 << 20))
+  if (kMatrixTiles && pass == Pass::forward && all_weights <= (p.parts > 1 ? 1 : p.threads) * (1 << 20))
     p.chunk_rows = 64;
+  // Each chunk reads and writes all sums of weight gradients. Where these come from a far cache or from memory, larger
+  // chunks do so less often; otherwise smaller ones, whose gate gradients are near, are a little better.
+  if (!kMatrixTiles && pass == Pass::backward && sums >= (3 << 20)) p.chunk_rows = 512;
   return p;
 }
 
@@ -59,7 +64,7 @@ inline void log_plan(const char* pass, const char* cell, const Layer& l, const P
     return what && std::strstr(what, "plan");
   }();
   if (!wanted) return;
-  const char* split = p.threads == 1 ? "" : p.split_rows ? ", each with rows of the batch" : ", each with some units";
+  const char* split = p.threads == 1 ? "" : p.parts > 1 ? ", each with rows of the batch" : ", each with some units";
   std::fprintf(stderr,
                "fastrnn: %s %s T=%lld B=%lld I=%lld H=%lld P=%lld%s%s: %d thread%s%s, chunks of up to %lld rows, %s\n",
                cell, pass, (long long)l.T, (long long)l.B, (long long)l.I, (long long)l.H, (long long)l.P,

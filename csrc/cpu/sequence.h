@@ -22,21 +22,27 @@ inline const int64_t* step_begins(const Layer& l, Workspace& ws) {
 
 // The steps of a sequence as one part of the batch sees them. A part is the whole batch or, where a team splits it, a
 // member's rows: neighbours in a dense batch; in a ragged one every n-th row, so that each step is dealt out evenly and
-// no row ever changes hands. A part counts its rows of a step from 0, and its rows of all steps likewise.
+// no row ever changes hands. A part counts its rows of a step from 0, and its rows of all steps likewise. apart: a
+// part's rows stand together in the reserve; otherwise they stand as in the batch.
 class Steps {
  public:
-  Steps(const Layer& l, const int64_t* begins, Workspace& ws, int part = 0, int parts = 1)
-      : l_(l), begins_(begins), whole_(parts == 1) {
+  Steps(const Layer& l, const int64_t* begins, Workspace& ws, int part = 0, int parts = 1, bool apart = false)
+      : l_(l), begins_(begins), whole_(parts == 1), apart_(apart) {
     if (!begins) {
       first_ = l.B * part / parts;
       B_ = l.B * (part + 1) / parts - first_;
+      rows_before_ = first_ * l.T;
       return;
     }
     first_ = part, pitch_ = parts, offset_ = begins;
     if (!whole_) {
       int64_t* offset = ws.take<int64_t>(l.T + 1);
       offset[0] = 0;
-      for (int64_t t = 0; t < l.T; ++t) offset[t + 1] = offset[t] + (l.batch_sizes[t] - part + parts - 1) / parts;
+      for (int64_t t = 0; t < l.T; ++t) {
+        const int64_t batch = l.batch_sizes[t];
+        offset[t + 1] = offset[t] + (batch - part + parts - 1) / parts;
+        rows_before_ += batch / parts * part + std::min<int64_t>(batch % parts, part);
+      }
       offset_ = offset;
     }
     B_ = batch(0);
@@ -46,6 +52,10 @@ class Steps {
   int64_t batch(int64_t t) const { return offset_ ? offset_[t + 1] - offset_[t] : B_; }
   int64_t offset(int64_t t) const { return offset_ ? offset_[t] : t * B_; }
   int64_t rows() const { return offset(l_.T); }
+  // The first step whose rows begin at this row or later.
+  int64_t first_from(int64_t row) const {
+    return offset_ ? std::lower_bound(offset_, offset_ + l_.T, row) - offset_ : (row + B_ - 1) / B_;
+  }
 
   // The step before / after t in running order (-1: none).
   int64_t before(int64_t t) const { return l_.reverse ? (t + 1 < l_.T ? t + 1 : -1) : t - 1; }
@@ -63,6 +73,9 @@ class Steps {
   int64_t in_batch(int64_t r) const { return first_ + r * pitch_; }
   int64_t in_all(int64_t t, int64_t r) const { return (begins_ ? begins_[t] : t * l_.B) + in_batch(r); }
   int64_t all_rows() const { return begins_ ? begins_[l_.T] : l_.T * l_.B; }
+  // The same for the reserve.
+  int64_t reserve_pitch() const { return apart_ ? 1 : pitch_; }
+  int64_t in_reserve(int64_t t, int64_t r) const { return apart_ ? rows_before_ + offset(t) + r : in_all(t, r); }
 
   const void* row(const Sequence& s, int64_t t, int64_t r) const { return at(s.data, l_.dtype, index(s, t, r)); }
   void* row_out(const Sequence& s, int64_t t, int64_t r) const { return at(s.data, l_.dtype, index(s, t, r)); }
@@ -79,8 +92,8 @@ class Steps {
   }
   const Layer& l_;
   const int64_t *begins_, *offset_ = nullptr;  // (T + 1): of all rows, of the part's; null: dense
-  const bool whole_;
-  int64_t first_ = 0, pitch_ = 1, B_;
+  const bool whole_, apart_;
+  int64_t first_ = 0, pitch_ = 1, B_, rows_before_ = 0;  // in other parts
 };
 
 // Steps [first, last) of t, the part's rows [begin, begin + rows) of them.
@@ -88,29 +101,31 @@ struct Chunk {
   int64_t first, last, begin, rows;
 };
 
-// Calls body(chunk) for chunks of at most chunk_rows rows, or of one step, in running order or against it.
-template <class Body>
-inline void for_chunks(const Layer& l, const Steps& steps, int64_t chunk_rows, bool ascending, Body&& body) {
-  int64_t done = 0;
-  while (done < l.T) {
-    const int64_t start = ascending ? done : l.T - 1 - done;
-    int64_t rows = 0, n = 0;
-    while (done + n < l.T && (n == 0 || rows + steps.batch(ascending ? start + n : start - n) <= chunk_rows)) {
-      rows += steps.batch(ascending ? start + n : start - n);
-      ++n;
-    }
-    const int64_t first = ascending ? start : start - n + 1;
-    body(Chunk{first, first + n, steps.offset(first), rows});
-    done += n;
+// Time cut into chunks of whole steps with about `most` rows or fewer. All are alike, because a short one would read and
+// write the sums of weight gradients for a few rows.
+class Chunks {
+ public:
+  Chunks(const Steps& steps, int64_t T, int64_t most)
+      : steps_(steps), T_(T), count_(std::max<int64_t>(1, std::min(T, (steps.rows() + most - 1) / most))) {
+    each(true, [&](const Chunk& c) { rows_ = std::max(rows_, c.rows); });
   }
-}
+  int64_t rows() const { return rows_; }  // of the largest
+  // body(chunk) for all of them, from the first step on or from the last
+  template <class Body>
+  void each(bool ascending, Body&& body) const {
+    for (int64_t i = 0; i < count_; ++i) {
+      const int64_t own = ascending ? i : count_ - 1 - i, first = begin(own), last = begin(own + 1);
+      if (first < last) body(Chunk{first, last, steps_.offset(first), steps_.offset(last) - steps_.offset(first)});
+    }
+  }
 
-// Most rows of a chunk of whole steps, about `most` or fewer: as many chunks as that makes, but alike, because a short
-// last one would read and write the sums of weight gradients for a few rows.
-inline int64_t even_chunk(const Steps& steps, int64_t most) {
-  const int64_t rows = steps.rows(), B = steps.B(), count = (rows + most - 1) / most;
-  return count < 2 ? rows : ((rows + count - 1) / count + B - 1) / B * B;
-}
+ private:
+  int64_t begin(int64_t chunk) const {
+    return chunk == count_ ? T_ : steps_.first_from(steps_.rows() * chunk / count_);
+  }
+  const Steps& steps_;
+  int64_t T_, count_, rows_ = 0;
+};
 
 // The parts of a pass: one that the whole team works on, or one for each member, who then needs the others no more.
 template <class Part>
@@ -120,8 +135,7 @@ class Parts {
  public:
   // make(memory, part, parts) constructs one
   template <class Make>
-  Parts(const Plan& plan, Workspace& ws, Make&& make)
-      : count_(plan.split_rows ? plan.threads : 1), parts_(ws.take<Part>(count_)) {
+  Parts(const Plan& plan, Workspace& ws, Make&& make) : count_(plan.parts), parts_(ws.take<Part>(count_)) {
     for (int i = 0; i < count_; ++i) make(parts_ + i, i, count_);
   }
   int count() const { return count_; }

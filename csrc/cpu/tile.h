@@ -60,7 +60,6 @@ FASTRNN_NOINLINE void tile_kernel(int64_t K, const T* a, int64_t row_stride, int
   for (int r = 0; r < MR; ++r) {
     FASTRNN_UNROLL
     for (int j = 0; j < NV; ++j) {
-      __builtin_prefetch(out + r * out_stride + j * L, 1);  // needed when the sums are done, and often far away
       FASTRNN_UNROLL
       for (int u = 0; u < KU; ++u) acc[u][r][j] = V{};
     }
@@ -70,13 +69,23 @@ FASTRNN_NOINLINE void tile_kernel(int64_t K, const T* a, int64_t row_stride, int
   const T* high = a + kHalf * row_stride;
   asm("" : "+r"(high));
   int64_t k = 0;
-  for (; k + KU <= K; k += KU) {
+  const auto next = [&]() __attribute__((always_inline)) {
     FASTRNN_UNROLL
     for (int u = 0; u < KU; ++u)
       rank_one<T, NV, MR>(acc[u], a + u * k_stride, high + u * k_stride, row_stride, panel + u * NV * L);
     a += KU * k_stride, high += KU * k_stride;
     panel += KU * NV * L;
+    k += KU;
+  };
+  // The results' lines are needed when the sums are done, and often far away. They are asked for row by row: all at
+  // once they would stand before the panel's in the queue of what the first-level cache waits for.
+  const T* row = out;
+  for (int r = 0; r < MR && k + KU <= K; ++r, row += out_stride) {
+    FASTRNN_UNROLL
+    for (int j = 0; j < NV; ++j) __builtin_prefetch(row + j * L, 1);
+    next();
   }
+  while (k + KU <= K) next();
   for (; k < K; ++k, a += k_stride, high += k_stride, panel += NV * L)
     rank_one<T, NV, MR>(acc[0], a, high, row_stride, panel);
   FASTRNN_UNROLL
