@@ -11,6 +11,7 @@
 //                     two views of one buffer, because only the GRU's n gate differs between the sides
 //   gate_of_x(j), gate_of_h(j)   the gate (row block of the weights) that column kGradX + j / kGradH + j belongs to
 //   kReadsH, kReadsHPrev         whether backward reads h_t / h_{t-1}
+//   kPassesH          whether a part of dh_t reaches h_{t-1} past W_hh: otherwise backward's dh_prev is zero
 //   forward<Math>(gx, gh, h_prev, c_prev, h, c, saved)
 //       gx[g] = (W_ih x_t + b_ih)_g and gh[g] = (W_hh h_{t-1} + b_hh)_g of one unit; writes h, c and saved[kSaved]
 //   backward<Math>(saved, h, h_prev, c, c_prev, dh, dc, grad, dh_prev, dc_prev)

@@ -31,7 +31,7 @@ struct ReluActivation {
 template <class Activation>
 struct Elman {
   static constexpr int kGates = 1, kSaved = 0;
-  static constexpr bool kHasCellState = false, kReadsH = true, kReadsHPrev = false;
+  static constexpr bool kHasCellState = false, kReadsH = true, kReadsHPrev = false, kPassesH = false;
   static constexpr int kGradColumns = 1, kGradX = 0, kGradH = 0;
   static constexpr int gate_of_x(int j) { return j; }
   static constexpr int gate_of_h(int j) { return j; }

@@ -8,7 +8,7 @@ namespace fastrnn {
 
 struct Gru {
   static constexpr int kGates = 3, kSaved = 4;  // r, z, n, gh_n
-  static constexpr bool kHasCellState = false, kReadsH = false, kReadsHPrev = true;
+  static constexpr bool kHasCellState = false, kReadsH = false, kReadsHPrev = true, kPassesH = true;
   static constexpr int kGradColumns = 4, kGradX = 0, kGradH = 1;  // n_x, r, z, n_h
   static constexpr int gate_of_x(int j) { return (j + 2) % 3; }   // n, r, z
   static constexpr int gate_of_h(int j) { return j; }             // r, z, n

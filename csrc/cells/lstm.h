@@ -8,7 +8,7 @@ namespace fastrnn {
 
 struct Lstm {
   static constexpr int kGates = 4, kSaved = 4;  // i, f, g, o
-  static constexpr bool kHasCellState = true, kReadsH = false, kReadsHPrev = false;
+  static constexpr bool kHasCellState = true, kReadsH = false, kReadsHPrev = false, kPassesH = false;
   static constexpr int kGradColumns = 4, kGradX = 0, kGradH = 0;  // i, f, g, o
   static constexpr int gate_of_x(int j) { return j; }
   static constexpr int gate_of_h(int j) { return j; }

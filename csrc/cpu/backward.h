@@ -129,9 +129,9 @@ class BackwardPart {
       for (int v = 0; v < panel_vectors<T>(R_, p); ++v) {
         const int64_t column = p * W2 + v * L, n = R_ - column;
         if (f_.dhx) {
-          const V carry = load_lanes<T>(carry_h_ + r * R_ + column, kNative<T>, n);
-          store_lanes<T>(at(f_.dhx, l_.dtype, steps_.in_batch(r) * R_ + column),
-                         carry + load(scratch + (r - a) * W2 + v * L), l_.dtype, n);
+          V dh = load(scratch + (r - a) * W2 + v * L);
+          if (Cell::kPassesH) dh += load_lanes<T>(carry_h_ + r * R_ + column, kNative<T>, n);
+          store_lanes<T>(at(f_.dhx, l_.dtype, steps_.in_batch(r) * R_ + column), dh, l_.dtype, n);
         }
         if (!l_.P) leave_c(r, column);
       }
@@ -153,13 +153,11 @@ class BackwardPart {
         continue;
       }
       for (int64_t r = a; r < b; ++r) {
-        T* carry = carry_h_ + r * R_ + column;
-        V dh = load_lanes<T>(carry, kNative<T>, n);
-        if (product) dh += load(product + (r - a) * W2 + v * L);
+        V dh =
+            product ? load(product + (r - a) * W2 + v * L) : load_lanes<T>(carry_h_ + r * R_ + column, kNative<T>, n);
         if (f_.dy.data) dh += load_lanes<T>(at(steps_.row(f_.dy, t, r), l_.dtype, column), l_.dtype, n);
         store_lanes<T>(at(dh_ + (steps_.offset(t) + r - c.begin) * dh_stride_, kOperand<T>, column), dh, kOperand<T>,
                        n);
-        store_lanes<T>(carry, V{}, kNative<T>, n);
       }
     }
   }
@@ -210,33 +208,46 @@ class BackwardPart {
       if (has_before) c_before = B_::c_at(reserve, all, l_.H, block, steps_.in_reserve(before, a)) + lane;
     }
     T* dg = dg_ + own * stride_;
+    // What is read at one distance from row to row; null where there is nothing.
+    struct Rows {
+      const void* next = nullptr;
+      int64_t stride = 0;
+      V take(DType d, int64_t n) {
+        if (!next) return V{};
+        const V v = load_lanes<T>(next, d, n);
+        next = at(next, d, stride);
+        return v;
+      }
+    };
+    const auto sequence = [&](const Sequence& s, int64_t step) {
+      return s.data ? Rows{at(steps_.row(s, step, a), d, unit), steps_.stride(s)} : Rows{};
+    };
+    const auto state = [&](const void* s) {
+      return s ? Rows{at(s, d, steps_.in_batch(a) * l_.H + unit), l_.H * steps_.pitch()} : Rows{};
+    };
+    const bool through_here = Whole || !l_.P;  // dy and dh_n have not come in before, at a projection
+    Rows dy = through_here ? sequence(f_.dy, t) : Rows{}, y, y_before, cx;
+    if constexpr (Cell::kReadsH) y = sequence(f_.y, t);
+    if constexpr (Cell::kReadsHPrev) y_before = has_before ? sequence(f_.y, before) : state(f_.hx);
+    if constexpr (Cell::kHasCellState) cx = state(f_.cx);
+    const bool carried = through_here && (Cell::kPassesH || !product);
     for (int64_t r = a; r < b; ++r) {
       V saved[Cell::kSaved + 1], dh{}, h{}, hp{}, cn{}, cp{}, dc{}, grad[GC], dh_prev{}, dc_prev{};
       if (product) dh = load(product + (r - a) * W2);
-      if (Whole || !l_.P) {
-        dh += load_lanes<T>(carry_h_ + r * R_ + unit, kNative<T>, n);
-        if (f_.dy.data) dh += load_lanes<T>(at(steps_.row(f_.dy, t, r), d, unit), d, n);
-      }
+      if (carried) dh += load_lanes<T>(carry_h_ + r * R_ + unit, kNative<T>, n);
+      dh += dy.take(d, n);
       for (int i = 0; i < Cell::kSaved; ++i) saved[i] = load(saved_in + i * U);
-      if constexpr (Cell::kReadsH) h = load_lanes<T>(at(steps_.row(f_.y, t, r), d, unit), d, n);
-      if constexpr (Cell::kReadsHPrev) {
-        const void* p = has_before ? steps_.row(f_.y, before, r)
-                        : f_.hx    ? at(f_.hx, d, steps_.in_batch(r) * l_.H)
-                                   : nullptr;
-        if (p) hp = load_lanes<T>(at(p, d, unit), d, n);
-      }
+      if constexpr (Cell::kReadsH) h = y.take(d, n);
+      if constexpr (Cell::kReadsHPrev) hp = y_before.take(d, n);
       if constexpr (Cell::kHasCellState) {
         cn = load(c_in);
-        if (has_before)
-          cp = load(c_before);
-        else if (f_.cx)
-          cp = load_lanes<T>(at(f_.cx, d, steps_.in_batch(r) * l_.H + unit), d, n);
+        cp = has_before ? load(c_before) : cx.take(d, n);
         dc = load_lanes<T>(carry_c_ + r * l_.H + unit, kNative<T>, n);
         c_in += pitch, c_before += has_before ? pitch : 0;
       }
       Cell::template backward<Math<T>>(saved, h, hp, cn, cp, dh, dc, grad, dh_prev, dc_prev);
       for (int j = 0; j < GC; ++j) store_lanes<T>(at(dg, kOperand<T>, j * l_.H + unit), grad[j], kOperand<T>, n);
-      if (Whole || !l_.P) store_lanes<T>(carry_h_ + r * R_ + unit, dh_prev, kNative<T>, n);
+      if (Cell::kPassesH && through_here) store_lanes<T>(carry_h_ + r * R_ + unit, dh_prev, kNative<T>, n);
       if constexpr (Cell::kHasCellState) {
         store_lanes<T>(carry_c_ + r * l_.H + unit, dc_prev, kNative<T>, n);
         if (!Whole && hidden_)
@@ -256,7 +267,9 @@ class BackwardPart {
   const Chunks chunks_;
   const int64_t chunk_;  // rows of the largest
   const WeightGrads<Cell, T> sums_;
-  T *carry_h_, *carry_c_ = nullptr;  // (B, R), (B, H): gradients that reach the step before without W_hh
+  // (B, R), (B, H): gradients that reach the step before without W_hh; before a row's first step in the order of this
+  // pass, dh_n and dc_n. Of a cell that passes none of dh on, the former is read at that step alone.
+  T *carry_h_, *carry_c_ = nullptr;
   T *dg_, *dg_next_,
       *scratch_;  // (chunk rows, GC*H); (B, GC*H) of the last step of the chunk before; a member's (chunk rows, 2L)
   T *dh_ = nullptr, *hidden_ = nullptr;  // (chunk rows, P), (chunk rows, H): h's gradient and h before the projection
