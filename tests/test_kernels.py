@@ -50,6 +50,13 @@ def test_time_in_chunks(poisoned, cell, B):
     assert_as_reference(ragged(Case(cell, T, B, 3, 10, reverse=True)))
 
 
+@pytest.mark.parametrize("cell, I, H", [("lstm", 900, 100), ("rnn_tanh", 1000, 200)])
+def test_larger_chunks_where_sums_are_large(poisoned, cell, I, H):
+    """Backward's chunks, where the weight gradients take more than 3 MiB or less."""
+    assert_as_reference(Case(cell, 40, 20, I, H))
+    assert_as_reference(ragged(Case(cell, 40, 30, I, H, reverse=True)))
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("form", ["dense", "ragged"])
@@ -96,6 +103,20 @@ def test_ragged_rows_in_chunks_over_a_team(poisoned, cell, reverse):
     case = Case(cell, 24, 64, 10, 40, reverse=reverse)
     for _ in range(5):
         assert_as_reference(case.with_(lengths=tuple(24 - 9 * b // 63 for b in range(64))))
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_steps_of_which_a_part_has_no_rows(poisoned, cell, reverse):
+    """Enough rows a step for a chunk each, the last of which has a row of the first part alone: the others' sums of
+    weight gradients must not begin with what an earlier call has left in their memory."""
+    torch.set_num_threads(2)  # the configuration sets it back
+    case = Case(cell, 4, 1100, 4, 16, reverse=reverse)
+    args = arguments(case.with_(state=False))
+    args[0] = torch.full_like(args[0], torch.nan).requires_grad_()
+    gradients(outputs(recurrent_layer, case, args), args)
+    assert_as_reference(case.with_(lengths=(4, *[3] * 1099)))
 
 
 @pytest.mark.cpu

@@ -17,6 +17,7 @@ class BackwardPart {
   using V = Vec<T>;
   static constexpr int L = B_::L, G = B_::G, GC = Cell::kGradColumns;
   static constexpr int64_t U = B_::U, W2 = 2 * L;
+  static_assert(!(Cell::kHasCellState && Cell::kPassesH), "a projection adds nothing to what comes through W_hh");
 
  public:
   BackwardPart(const BackwardArgs& f, const Plan& plan, const TransposedWeights<Cell, T>& weights, const Steps& steps,
@@ -68,6 +69,18 @@ class BackwardPart {
   }
 
  private:
+  // A vector of one row after the other, at one distance; zeros where there is nothing.
+  struct Rows {
+    const void* next = nullptr;
+    int64_t stride = 0;
+    FASTRNN_INLINE V take(DType d, int64_t n) {
+      if (!next) return V{};
+      const V v = load_lanes<T>(next, d, n);
+      next = at(next, d, stride);
+      return v;
+    }
+  };
+
   void prepare(const Member& m) const {
     int64_t a, b;
     m.share(chunk_, 1, a, b);
@@ -194,7 +207,7 @@ class BackwardPart {
 
   // Rows that all have, or all have not, a step before. Writes dg, and what reaches h_{t-1} and c_{t-1} directly.
   // product: dh's part through W_hh, or under a projection all of dh; rows at 2L, or null. Whole: a full vector in the
-  // type of the operands, the common case, without a question in the loop.
+  // type of the operands, the common case, without a question in the loop whose answer changes.
   template <bool Whole>
   void cells(int64_t t, const Chunk& c, int64_t unit, int64_t a, int64_t b, bool has_before, const T* product) const {
     const DType d = Whole ? kOperand<T> : l_.dtype;
@@ -208,17 +221,6 @@ class BackwardPart {
       if (has_before) c_before = B_::c_at(reserve, all, l_.H, block, steps_.in_reserve(before, a)) + lane;
     }
     T* dg = dg_ + own * stride_;
-    // What is read at one distance from row to row; null where there is nothing.
-    struct Rows {
-      const void* next = nullptr;
-      int64_t stride = 0;
-      V take(DType d, int64_t n) {
-        if (!next) return V{};
-        const V v = load_lanes<T>(next, d, n);
-        next = at(next, d, stride);
-        return v;
-      }
-    };
     const auto sequence = [&](const Sequence& s, int64_t step) {
       return s.data ? Rows{at(steps_.row(s, step, a), d, unit), steps_.stride(s)} : Rows{};
     };
@@ -283,11 +285,12 @@ class Backward {
   explicit Backward(const BackwardArgs& f)
       : begins_(step_begins(f.layer, ws_)),
         all_(f.layer, begins_, ws_),
-        reserved_(Blocks<Cell, T>::reserved_parts(static_cast<const T*>(f.reserve), all_.rows(), f.layer.H, f.layer.B)),
-        plan_(make_plan<T>(Pass::backward, f.layer, all_.rows(), Cell::kGates, panels<T>(f.layer.R()), reserved_)),
+        saved_parts_(Blocks<Cell, T>::saved_parts(static_cast<const T*>(f.reserve), all_.rows(), f.layer.H,
+                                                  f.layer.B / kPartRows)),
+        plan_(make_plan<T>(Pass::backward, f.layer, all_.rows(), Cell::kGates, panels<T>(f.layer.R()), saved_parts_)),
         weights_(f, plan_.parts == 1 && all_.rows() <= plan_.chunk_rows, ws_),
         parts_(plan_, ws_, [&](Part* memory, int part, int parts) {
-          new (memory) Part(f, plan_, weights_, Steps(f.layer, begins_, ws_, part, parts, reserved_ > 1),
+          new (memory) Part(f, plan_, weights_, Steps(f.layer, begins_, ws_, part, parts, saved_parts_ > 1),
                             parts == 1 ? plan_.threads : 1, part == 0, ws_);
         }) {
     prefer_huge_pages(f.dx, all_.rows() * f.layer.I * size_of(f.layer.dtype));
@@ -307,7 +310,7 @@ class Backward {
   Workspace ws_;
   const int64_t* begins_;
   const Steps all_;
-  const int reserved_;  // the parts that the reserve lies in
+  const int saved_parts_;  // that the reserve lies in
   const Plan plan_;
   const TransposedWeights<Cell, T> weights_;
   const Parts<Part> parts_;

@@ -35,17 +35,20 @@ struct Blocks {
   }
 
   // reserve: saved [block][row][kSaved][U], then c [block][row][U]; where the batch was split by rows, a part's rows of
-  // all steps stand together (sequence.h), because what one core writes another would else fetch beforehand. Last a
-  // number: of these parts. Nothing at all of a cell that leaves nothing.
-  static constexpr int64_t kLeft = Cell::kSaved + (Cell::kHasCellState ? 1 : 0);
-  static int64_t reserve_size(int64_t rows, int64_t H) { return kLeft ? count(H) * rows * U * kLeft + 1 : 0; }
-  static void set_reserved_parts(T* reserve, int64_t rows, int64_t H, int parts) {
-    if (kLeft) reserve[reserve_size(rows, H) - 1] = T(parts);
+  // all steps stand together (sequence.h), because what one core writes another would else fetch beforehand. Last the
+  // number of these parts, as ones and zeros: they survive a hook that keeps saved tensors with fewer bits. Nothing at
+  // all of a cell that leaves nothing.
+  static constexpr int kLeft = Cell::kSaved + (Cell::kHasCellState ? 1 : 0), kPartBits = 16;
+  static int64_t reserve_size(int64_t rows, int64_t H) { return kLeft ? count(H) * rows * U * kLeft + kPartBits : 0; }
+  static void set_saved_parts(T* reserve, int64_t rows, int64_t H, int parts) {
+    for (int i = 0; kLeft && i < kPartBits; ++i) reserve[reserve_size(rows, H) - kPartBits + i] = T(parts >> i & 1);
   }
-  static int reserved_parts(const T* reserve, int64_t rows, int64_t H, int64_t most) {
-    if (!kLeft) return 1;
-    const T parts = reserve[reserve_size(rows, H) - 1];
-    return parts > T(1) && parts <= T(most) ? int(parts) : 1;  // a reserve of anyone's making does no harm
+  // most: more cannot be, whatever stands there, because the plan would not have it
+  static int saved_parts(const T* reserve, int64_t rows, int64_t H, int64_t most) {
+    int parts = 0;
+    for (int i = 0; kLeft && i < kPartBits; ++i)
+      parts |= int(reserve[reserve_size(rows, H) - kPartBits + i] > T(0.5)) << i;
+    return parts >= 1 && parts <= most ? parts : 1;
   }
   template <class P>
   static P saved_at(P reserve, int64_t rows, int64_t block, int64_t row) {

@@ -286,7 +286,7 @@ class Forward {
     prefer_huge_pages(f.y.data, all_.rows() * f.layer.R() * size_of(f.layer.dtype));
     if (!f.reserve) return;
     prefer_huge_pages(f.reserve, B_::reserve_size(all_.rows(), f.layer.H) * int64_t(sizeof(T)));
-    B_::set_reserved_parts(static_cast<T*>(f.reserve), all_.rows(), f.layer.H, plan_.parts);
+    B_::set_saved_parts(static_cast<T*>(f.reserve), all_.rows(), f.layer.H, plan_.parts);
   }
 
   const Plan& plan() const { return plan_; }

@@ -12,19 +12,23 @@ inline namespace FASTRNN_ISA {
 
 struct Plan {
   int threads;
-  // More than one: the batch is split by rows into so many parts, and a thread runs the whole pass on its part, and
-  // meets the others only to add up weight gradients. One: every thread takes some units and all rows, and meets the
-  // others after each step.
+  // More than one: the batch is split by rows into so many parts, and a thread runs the whole pass on one part after the
+  // other, mostly a single one, and meets the others only to add up weight gradients. One: every thread takes some units
+  // and all rows, and meets the others after each step.
   int parts;
   int64_t chunk_rows;  // time is cut into chunks of about so many rows: their gates stay in cache, workspace is bounded
 };
 
 enum class Pass { forward, backward };
 
-// reserved: backward's, the parts that the reserve lies in (blocks.h). More than one: then so many it is, whatever this
-// call's number of threads.
+// Rows of a part at least, and where each core has to read its weights from the third-level cache.
+constexpr int64_t kPartRows = 4, kPartRowsFar = 8;
+
+// saved_parts: backward's, the parts that the reserve lies in (blocks.h). More than one: then so many it is, whatever
+// this call's number of threads.
 template <class T>
-inline Plan make_plan(Pass pass, const Layer& l, int64_t rows, int64_t gates, int64_t unit_blocks, int reserved = 1) {
+inline Plan make_plan(Pass pass, const Layer& l, int64_t rows, int64_t gates, int64_t unit_blocks,
+                      int saved_parts = 1) {
   const int most = std::max(1, l.threads);
   Plan p{most, 1, 256};
   const int64_t weights = gates * l.H * l.R() * size_of(kOperand<T>);
@@ -38,13 +42,13 @@ inline Plan make_plan(Pass pass, const Layer& l, int64_t rows, int64_t gates, in
   // Tiles of few registers are low: few rows pass through many of them, each of which reads the weights anew.
   const bool low = kVectorRegisters < 32 && pass == Pass::forward && machine().near_l3 && weights >= (1 << 20) &&
                    l.B < 24 * p.threads;
-  const bool split_rows =
-      (near || less_near) && !low && l.B >= (near ? 4 : 8) * p.threads && sums * p.threads <= (64 << 20);
+  const bool split_rows = (near || less_near) && !low && l.B >= (near ? kPartRows : kPartRowsFar) * p.threads &&
+                          sums * p.threads <= (64 << 20);
   // A team costs some microseconds a call and, when units are split, a barrier a step.
   if (flops < 4e5 || (!split_rows && step_flops < 6e4)) p.threads = 1;
   if (!split_rows) p.threads = int(std::min<int64_t>(p.threads, unit_blocks));
   if (split_rows) p.parts = p.threads;
-  if (reserved > 1) p.parts = reserved, p.threads = std::min(most, reserved);
+  if (saved_parts > 1) p.parts = saved_parts, p.threads = std::min(most, saved_parts);
   // Matrix tiles are so fast that it takes longer to fetch a chunk's projected input from the third-level cache than to
   // compute it: a short chunk's stays in the second, if the weights leave room there. If they do not, fewer chunks read
   // them less often.
@@ -66,7 +70,7 @@ inline void log_plan(const char* pass, const char* cell, const Layer& l, const P
   if (!wanted) return;
   const char* split = p.threads == 1 ? "" : p.parts > 1 ? ", each with rows of the batch" : ", each with some units";
   std::fprintf(stderr,
-               "fastrnn: %s %s T=%lld B=%lld I=%lld H=%lld P=%lld%s%s: %d thread%s%s, chunks of up to %lld rows, %s\n",
+               "fastrnn: %s %s T=%lld B=%lld I=%lld H=%lld P=%lld%s%s: %d thread%s%s, chunks of about %lld rows, %s\n",
                cell, pass, (long long)l.T, (long long)l.B, (long long)l.I, (long long)l.H, (long long)l.P,
                l.batch_sizes ? " ragged" : "", l.reverse ? " reverse" : "", p.threads, p.threads == 1 ? "" : "s", split,
                (long long)p.chunk_rows, packed ? "weights packed" : "weights as they lie");

@@ -20,8 +20,8 @@ inline const int64_t* step_begins(const Layer& l, Workspace& ws) {
   return begins;
 }
 
-// The steps of a sequence as one part of the batch sees them. A part is the whole batch or, where a team splits it, a
-// member's rows: neighbours in a dense batch; in a ragged one every n-th row, so that each step is dealt out evenly and
+// The steps of a sequence as one part of the batch sees them. A part is the whole batch or, where a team splits it,
+// some rows: neighbours in a dense batch; in a ragged one every n-th row, so that each step is dealt out evenly and
 // no row ever changes hands. A part counts its rows of a step from 0, and its rows of all steps likewise. apart: a
 // part's rows stand together in the reserve; otherwise they stand as in the batch.
 class Steps {
@@ -93,7 +93,7 @@ class Steps {
   const Layer& l_;
   const int64_t *begins_, *offset_ = nullptr;  // (T + 1): of all rows, of the part's; null: dense
   const bool whole_, apart_;
-  int64_t first_ = 0, pitch_ = 1, B_, rows_before_ = 0;  // in other parts
+  int64_t first_ = 0, pitch_ = 1, B_, rows_before_ = 0;  // the last: of the parts before this one, of all steps
 };
 
 // Steps [first, last) of t, the part's rows [begin, begin + rows) of them.
@@ -101,12 +101,14 @@ struct Chunk {
   int64_t first, last, begin, rows;
 };
 
-// Time cut into chunks of whole steps with about `most` rows or fewer. All are alike, because a short one would read and
-// write the sums of weight gradients for a few rows.
+// Time cut into chunks of whole steps, of about `most` rows and alike to within a step: a short one would read and write
+// the sums of weight gradients for a few rows.
 class Chunks {
  public:
-  Chunks(const Steps& steps, int64_t T, int64_t most)
-      : steps_(steps), T_(T), count_(std::max<int64_t>(1, std::min(T, (steps.rows() + most - 1) / most))) {
+  Chunks(const Steps& steps, int64_t T, int64_t most) : steps_(steps), T_(T) {
+    const int64_t rows = std::max<int64_t>(1, steps.rows());
+    const int64_t n = std::max<int64_t>(1, (most * T + rows - 1) / rows);  // steps that hold `most` rows on average
+    count_ = std::max<int64_t>(1, (T + n - 1) / n);
     each(true, [&](const Chunk& c) { rows_ = std::max(rows_, c.rows); });
   }
   int64_t rows() const { return rows_; }  // of the largest
@@ -121,13 +123,13 @@ class Chunks {
 
  private:
   int64_t begin(int64_t chunk) const {
-    return chunk == count_ ? T_ : steps_.first_from(steps_.rows() * chunk / count_);
+    return chunk == 0 ? 0 : chunk == count_ ? T_ : steps_.first_from(steps_.rows() * chunk / count_);
   }
   const Steps& steps_;
-  int64_t T_, count_, rows_ = 0;
+  int64_t T_, count_ = 1, rows_ = 0;
 };
 
-// The parts of a pass: one that the whole team works on, or one for each member, who then needs the others no more.
+// The parts of a pass: one that the whole team works on, or several, each a member's, who then needs the others no more.
 template <class Part>
 class Parts {
   static_assert(std::is_trivially_destructible<Part>::value, "nothing destroys them");
@@ -141,8 +143,8 @@ class Parts {
   int count() const { return count_; }
   const Part& operator[](int i) const { return parts_[i]; }
 
-  // body(part, member): for the team's one part, or for this member's by itself; a team that came smaller than it was
-  // planned deals the parts out.
+  // body(part, member): for the team's one part, or for this member's by itself; a team of fewer members than parts
+  // deals them out.
   template <class Body>
   void each(const Member& m, Body&& body) const {
     if (count_ == 1) return body(parts_[0], m);

@@ -126,8 +126,8 @@ FASTRNN_INLINE void for_parts(int64_t n, int64_t parts, Body&& body) {
   }
 }
 
-// body(k, depth) for each slice of K, of a panel of NV vectors. K is cut so that no sum runs over many hundred terms,
-// because sums of slices round less, and so that a slice of the panel is still in the cache when the next tile of rows
+// body(k, depth) for each slice of K, of a panel of NV vectors. K is cut so that no sum runs over more than some hundred
+// terms, because sums of slices round less, and so that a slice of the panel is still in the cache when the next tile of rows
 // wants it.
 template <int NV, class Body>
 inline void for_slices(int64_t K, Body&& body) {

@@ -139,8 +139,9 @@ class WeightGrads {
   // dg (rows, GC*H), dh (rows, P), hidden (rows, H) of the chunk, in the operands' type. All members call it together;
   // dg may be overwritten after it returns.
   void add(const Member& m, const Chunk& c, const T* dg, const T* dh, const T* hidden, T* scratch) const {
-    if (!c.rows) return;  // a part's, after others' rows; never of the first chunk, because a part has rows of step 0
-    const bool accumulate = l_.reverse ? c.first != 0 : c.last != l_.T;  // false for the first chunk to be added
+    if (!c.rows) return;  // a part's, of steps of which only others have rows
+    // false for the first rows to be added
+    const bool accumulate = l_.reverse ? c.begin != 0 : c.begin + c.rows != steps_.rows();
     pack_operands(m, c, hidden);
     if (f_.dx) add_dx(m, c, dg, scratch);
     if (db_) add_db(m, c.rows, dg);
