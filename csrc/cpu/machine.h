@@ -21,7 +21,7 @@ struct Machine {
   // Bytes of a panel that a tile's inner loop passes through before its sums go to memory. Where 32 KiB and the rows
   // fit the first-level cache together, the next tile finds them there; where not, longer loops save more than shorter
   // ones.
-  int64_t slice_bytes = 128 << 10;  // no more than the number of terms sets anyway (tile.h)
+  int64_t slice_bytes = 64 << 10;
 
   Machine() {
 #if defined(__x86_64__)

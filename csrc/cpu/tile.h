@@ -132,7 +132,7 @@ FASTRNN_INLINE void for_parts(int64_t n, int64_t parts, Body&& body) {
 template <int NV, class Body>
 inline void for_slices(int64_t K, Body&& body) {
   if (kMatrixTiles) return body(int64_t(0), K);  // they may compute a row twice, which must not be added to itself
-  const int64_t most = std::min<int64_t>(512, machine().slice_bytes / (NV * kVectorBytes));
+  const int64_t most = std::min<int64_t>(256, machine().slice_bytes / (NV * kVectorBytes));
   for_parts(K, K < most + most / 2 ? 1 : (K + most / 2) / most, body);
 }
 
