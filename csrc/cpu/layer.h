@@ -17,7 +17,9 @@ int64_t reserve_size(int cell, int64_t rows, int64_t H);
 int64_t pack_halves(int cell, int64_t I, int64_t H, int64_t R, const float* w_ih, const float* w_hh, uint32_t* dst);
 }  // namespace FASTRNN_ISA
 
-// The same for bf16 data by products of pairs, compiled for processors that have them (layer_bf16.cpp).
+// The same for bf16 data by products of pairs, compiled for processors that have them (layer_bf16.cpp); for the others,
+// because in its own unit a namespace is inline.
+#if !defined(FASTRNN_PAIRS)
 #define FASTRNN_BF16_UNIT(name)                            \
   namespace name {                                         \
   template <class T>                                       \
@@ -30,5 +32,6 @@ FASTRNN_BF16_UNIT(FASTRNN_WITH_DOTS)
 #endif
 #if defined(FASTRNN_WITH_AMX)
 FASTRNN_BF16_UNIT(FASTRNN_WITH_AMX)
+#endif
 #endif
 }  // namespace fastrnn
