@@ -31,7 +31,7 @@ class BackwardPart {
             std::max(words(GC * l_.H + kPairs), words(Cell::kGradH * l_.H + kPairs) + panel_words(G * l_.H)))),
         dh_stride_(spread_stride<T>(words(l_.P))),
         operand_(l_.dtype == kOperand<T>),
-        chunks_(steps_, l_.T, plan.chunk_rows),
+        chunks_(steps_, plan.chunk_rows),
         chunk_(chunks_.rows()),
         sums_(f, weights, steps_, chunk_, members, stride_, dh_stride_, direct, ws) {
     carry_h_ = ws.take<T>(steps_.B() * R_);

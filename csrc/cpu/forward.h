@@ -29,7 +29,7 @@ class ForwardPart {
         steps_(steps),
         R_(l_.R()),
         NB_(B_::count(l_.H)),
-        chunks_(steps_, l_.T, plan.chunk_rows),
+        chunks_(steps_, plan.chunk_rows),
         chunk_(chunks_.rows()),
         scratch_size_((steps_.B() + 1) * (W > 2 * L ? W : 2 * L)),
         x_stride_(l_.B == 1 && !l_.batch_sizes ? f.x.step : steps_.stride(f.x)),

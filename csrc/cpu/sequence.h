@@ -48,6 +48,7 @@ class Steps {
     B_ = batch(0);
   }
   bool whole() const { return whole_; }
+  int64_t T() const { return l_.T; }
   int64_t B() const { return B_; }  // rows of the first step
   int64_t batch(int64_t t) const { return offset_ ? offset_[t + 1] - offset_[t] : B_; }
   int64_t offset(int64_t t) const { return offset_ ? offset_[t] : t * B_; }
@@ -105,8 +106,8 @@ struct Chunk {
 // the sums of weight gradients for a few rows.
 class Chunks {
  public:
-  Chunks(const Steps& steps, int64_t T, int64_t most) : steps_(steps), T_(T) {
-    const int64_t rows = std::max<int64_t>(1, steps.rows());
+  Chunks(const Steps& steps, int64_t most) : steps_(steps) {
+    const int64_t T = steps.T(), rows = std::max<int64_t>(1, steps.rows());
     const int64_t n = std::max<int64_t>(1, (most * T + rows - 1) / rows);  // steps that hold `most` rows on average
     count_ = std::max<int64_t>(1, (T + n - 1) / n);
     each(true, [&](const Chunk& c) { rows_ = std::max(rows_, c.rows); });
@@ -123,10 +124,10 @@ class Chunks {
 
  private:
   int64_t begin(int64_t chunk) const {
-    return chunk == 0 ? 0 : chunk == count_ ? T_ : steps_.first_from(steps_.rows() * chunk / count_);
+    return chunk == 0 ? 0 : chunk == count_ ? steps_.T() : steps_.first_from(steps_.rows() * chunk / count_);
   }
   const Steps& steps_;
-  int64_t T_, count_ = 1, rows_ = 0;
+  int64_t count_ = 1, rows_ = 0;
 };
 
 // The parts of a pass: one that the whole team works on, or several, each a member's, who then needs the others no more.
