@@ -116,13 +116,14 @@ class BackwardPart {
     m.share(panels<T>(R_), 1, r0, r1);
     for (int64_t i = r0; i < r1; ++i) {
       // to and fro, so that a step begins with the weights that the one before has left in the cache
-      const int64_t p = t & 1 ? r0 + r1 - 1 - i : i;
+      const auto nth = [&](int64_t n) { return t & 1 ? r0 + r1 - 1 - n : n; };
+      const int64_t p = nth(i), then = i + 1 < r1 ? nth(i + 1) : -1;
       if (continuing < next_batch) {  // rows whose first step was next_t: their gradient leaves through hx
-        if (f_.dhx) product(next, continuing, next_batch, p, scratch);
+        if (f_.dhx) product(next, continuing, next_batch, p, -1, scratch);
         leave(p, continuing, next_batch, scratch);
       }
       if (continuing) {
-        product(next, 0, continuing, p, scratch);
+        product(next, 0, continuing, p, then, scratch);
         arrive(t, c, p, 0, continuing, scratch);
       }
       if (continuing < batch) arrive(t, c, p, continuing, batch, nullptr);
@@ -131,10 +132,10 @@ class BackwardPart {
     m.sync();
   }
 
-  // scratch (b - a, 2L) = dg_{next} W_hh
-  void product(const T* next, int64_t a, int64_t b, int64_t p, T* scratch) const {
+  // scratch (b - a, 2L) = dg_{next} W_hh; then: the panel after p, or -1
+  void product(const T* next, int64_t a, int64_t b, int64_t p, int64_t then, T* scratch) const {
     const void* dg = at(next + a * stride_, kOperand<T>, Cell::kGradH * l_.H);
-    weights_.hidden(p, b - a, static_cast<const T*>(dg), stride_, scratch);
+    weights_.hidden(p, then, b - a, static_cast<const T*>(dg), stride_, scratch);
   }
 
   void leave(int64_t p, int64_t a, int64_t b, const T* scratch) const {
@@ -288,7 +289,7 @@ class Backward {
         saved_parts_(Blocks<Cell, T>::saved_parts(static_cast<const T*>(f.reserve), all_.rows(), f.layer.H,
                                                   f.layer.B / kPartRows)),
         plan_(make_plan<T>(Pass::backward, f.layer, all_.rows(), Cell::kGates, panels<T>(f.layer.R()), saved_parts_)),
-        weights_(f, plan_.parts == 1 && all_.rows() <= plan_.chunk_rows, ws_),
+        weights_(f, plan_, plan_.parts == 1 && all_.rows() <= plan_.chunk_rows, ws_),
         parts_(plan_, ws_, [&](Part* memory, int part, int parts) {
           new (memory) Part(f, plan_, weights_, Steps(f.layer, begins_, ws_, part, parts, saved_parts_ > 1),
                             parts == 1 ? plan_.threads : 1, part == 0, ws_);

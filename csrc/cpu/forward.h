@@ -104,7 +104,8 @@ class ForwardPart {
     const auto rows = [&](const T* x, int64_t stride, int64_t row, int64_t n) {
       for (int64_t u = u0; n && u < u1; ++u) {
         const Block b = weights_.block(u);
-        weights_.input(b, n, x, stride, scratch + scratch_size_, gx_ + u * chunk_ * W + row * b.width());
+        weights_.input(b, u + 1 < u1 ? u + 1 : -1, n, x, stride, scratch + scratch_size_,
+                       gx_ + u * chunk_ * W + row * b.width());
       }
     };
     if (gather_) {
@@ -130,7 +131,8 @@ class ForwardPart {
     const T* h_prev = previous_h(t, stride);
     for (int64_t i = u0; i < u1; ++i) {
       // to and fro, so that a step begins with the weights that the one before has left in the cache
-      const Block u = weights_.block(t & 1 ? u0 + u1 - 1 - i : i);
+      const auto nth = [&](int64_t n) { return t & 1 ? u0 + u1 - 1 - n : n; };
+      const Block u = weights_.block(nth(i));
       const auto epilogue = [&](int64_t a, int64_t b, const T* h, int64_t h_stride, bool from_step) {
         if (operand_ && u.units == U && !l_.P)
           cells<true>(t, c, u, a, b, h, h_stride, from_step, scratch);
@@ -138,7 +140,8 @@ class ForwardPart {
           cells<false>(t, c, u, a, b, h, h_stride, from_step, scratch);
       };
       if (continuing) {
-        weights_.recurrent(u, continuing, h_prev, stride, scratch + scratch_size_, scratch);
+        weights_.recurrent(u, i + 1 < u1 ? nth(i + 1) : -1, continuing, h_prev, stride, scratch + scratch_size_,
+                           scratch);
         epilogue(0, continuing, h_prev, stride, true);
       }
       if (continuing < batch) {
@@ -278,7 +281,7 @@ class Forward {
       : begins_(step_begins(f.layer, ws_)),
         all_(f.layer, begins_, ws_),
         plan_(make_plan<T>(Pass::forward, f.layer, all_.rows(), B_::G, B_::count(f.layer.H))),
-        weights_(f, all_.rows(), ws_),
+        weights_(f, plan_, all_.rows(), ws_),
         parts_(plan_, ws_, [&](ForwardPart<Cell, T>* memory, int part, int parts) {
           new (memory) ForwardPart<Cell, T>(f, plan_, weights_, Steps(f.layer, begins_, ws_, part, parts, true),
                                             parts == 1 ? plan_.threads : 1, ws_);

@@ -17,6 +17,9 @@ struct Plan {
   // and all rows, and meets the others after each step.
   int parts;
   int64_t chunk_rows;  // time is cut into chunks of about so many rows: their gates stay in cache, workspace is bounded
+
+  // Whether weights of so many bytes, read again and again, each time come from beyond a thread's second-level cache.
+  bool far(int64_t bytes) const { return bytes / (parts > 1 ? 1 : threads) > machine().far_bytes; }
 };
 
 enum class Pass { forward, backward };
@@ -55,9 +58,9 @@ inline Plan make_plan(Pass pass, const Layer& l, int64_t rows, int64_t gates, in
   const int64_t all_weights = gates * l.H * (l.I + l.R()) * size_of(kOperand<T>);
   if (kMatrixTiles && pass == Pass::forward && all_weights <= (p.parts > 1 ? 1 : p.threads) * (1 << 20))
     p.chunk_rows = 64;
-  // Each chunk reads and writes all sums of weight gradients. Where these come from a far cache or from memory, larger
-  // chunks do so less often; otherwise smaller ones, whose gate gradients are near, are a little better.
-  if (!kMatrixTiles && pass == Pass::backward && sums >= (3 << 20)) p.chunk_rows = 512;
+  // Each chunk reads and writes all sums of weight gradients. Where these come from a near third-level cache or from
+  // memory, larger chunks do so less often; otherwise smaller ones, whose rows stay in the second level, are better.
+  if (!kMatrixTiles && pass == Pass::backward && machine().near_l3 && sums >= (3 << 20)) p.chunk_rows = 512;
   return p;
 }
 

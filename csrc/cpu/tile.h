@@ -49,10 +49,16 @@ FASTRNN_INLINE void rank_one(Vec<T> (&acc)[MR][NV], const T* low, const T* high,
   }
 }
 
+// Memory that is to be brought to the second-level cache while a tile is computed.
+struct Ahead {
+  const char *first = nullptr, *last = nullptr;
+};
+constexpr int64_t kLine = 64;  // bytes; where a processor's lines are longer, some are asked for twice
+
 // KU independent sums hide the FMA latency where a tile has few accumulators.
 template <class T, int NV, int MR, int KU>
 FASTRNN_NOINLINE void tile_kernel(int64_t K, const T* a, int64_t row_stride, int64_t k_stride, const T* panel,
-                                  const T* init, int64_t init_stride, T* out, int64_t out_stride) {
+                                  const T* init, int64_t init_stride, T* out, int64_t out_stride, Ahead ahead) {
   using V = Vec<T>;
   constexpr int L = kLanes<T>;
   V acc[KU][MR][NV];
@@ -85,6 +91,11 @@ FASTRNN_NOINLINE void tile_kernel(int64_t K, const T* a, int64_t row_stride, int
     for (int j = 0; j < NV; ++j) __builtin_prefetch(row + j * L, 1);
     next();
   }
+  for (; ahead.first < ahead.last && k + KU <= K; ahead.first += 2 * kLine) {
+    __builtin_prefetch(ahead.first, 0, 2);
+    __builtin_prefetch(ahead.first + kLine, 0, 2);
+    next();
+  }
   while (k + KU <= K) next();
   for (; k < K; ++k, a += k_stride, high += k_stride, panel += NV * L)
     rank_one<T, NV, MR>(acc[0], a, high, row_stride, panel);
@@ -104,13 +115,13 @@ FASTRNN_NOINLINE void tile_kernel(int64_t K, const T* a, int64_t row_stride, int
 
 template <class T, int NV, int MR = kTileRows<NV>>
 inline void tile(int rows, int64_t K, const T* a, int64_t row_stride, int64_t k_stride, const T* panel, const T* init,
-                 int64_t init_stride, T* out, int64_t out_stride) {
+                 int64_t init_stride, T* out, int64_t out_stride, Ahead ahead = {}) {
   if constexpr (MR > 1)
     if (rows < MR)
-      return tile<T, NV, MR - 1>(rows, K, a, row_stride, k_stride, panel, init, init_stride, out, out_stride);
+      return tile<T, NV, MR - 1>(rows, K, a, row_stride, k_stride, panel, init, init_stride, out, out_stride, ahead);
   constexpr int chains = MR * NV;
   constexpr int KU = chains >= 8 ? 1 : chains >= 3 ? 2 : 4;
-  tile_kernel<T, NV, MR, KU>(K, a, row_stride, k_stride, panel, init, init_stride, out, out_stride);
+  tile_kernel<T, NV, MR, KU>(K, a, row_stride, k_stride, panel, init, init_stride, out, out_stride, ahead);
 }
 
 // body(first, size) for each of the `parts` parts of n, which differ by at most one. One division at most: next to the
@@ -137,52 +148,80 @@ inline void for_slices(int64_t K, Body&& body) {
 }
 
 // out (rows, NV vectors) = bias (one panel row, or null; later slices: out) + a (rows, K; columns adjacent) * panel, of
-// which this is the slice [k, k + depth).
+// which this is the slice [k, k + depth). next: the slice that is wanted after it, where that is far, or null. The first
+// tile fetches this one; the others find it in the first-level cache, and the far one would rest meanwhile.
 template <class T, int NV>
 inline void slice_product(int64_t k, int64_t depth, int64_t rows, const T* a, int64_t row_stride, const T* panel,
-                          const T* bias, T* out, int64_t out_stride) {
+                          const T* bias, T* out, int64_t out_stride, const T* next) {
   constexpr int64_t width = NV * kLanes<T>;
 #if defined(FASTRNN_AMX)
+  (void)next;
   matrix_product<NV>(rows, depth, a + k, row_stride, panel + k * width, k ? out : bias, k ? out_stride : 0, out,
                      out_stride);
 #else
   constexpr int MR = kTileRows<NV>;
+  const int64_t tiles = (rows + MR - 1) / MR;
+  int64_t share = 0;  // of the next slice, a tile's
+  Ahead ahead;
+  if (next && tiles > 1) {
+    const int64_t bytes = depth * width * int64_t(sizeof(T));
+    share = (bytes / (tiles - 1) + 2 * kLine - 1) / (2 * kLine) * (2 * kLine);
+    ahead.last = reinterpret_cast<const char*>(next);
+  }
   // rows are dealt evenly: 16 rows by tiles of 3 are 2 2 3 3 3 3, not 3 3 3 3 3 1
-  for_parts(rows, (rows + MR - 1) / MR, [&](int64_t r, int64_t m) {
+  for_parts(rows, tiles, [&](int64_t r, int64_t m) {
     T* o = out + r * out_stride;
     tile<T, NV>(int(m), depth, a + r * row_stride + k, row_stride, 1, panel + k * width, k ? o : bias,
-                k ? out_stride : 0, o, out_stride);
+                k ? out_stride : 0, o, out_stride, ahead);
+    ahead.first = ahead.last, ahead.last += share;
   });
 #endif
 }
 
+// Where a product's panels come from: whether from beyond the second-level cache, and the panel wanted after this one, or
+// null.
+template <class T>
+struct From {
+  bool far = false;
+  const T* then = nullptr;
+};
+
 // out (rows, NV vectors) = bias (one panel row, or null) + a (rows, K; columns adjacent) * panel (K, NV vectors)
 template <class T, int NV>
 inline void panel_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* panel, const T* bias,
-                          T* out, int64_t out_stride = NV * kLanes<T>) {
+                          T* out, int64_t out_stride = NV * kLanes<T>, const From<T>& from = {}) {
   for_slices<NV>(K, [&](int64_t k, int64_t depth) {
-    slice_product<T, NV>(k, depth, rows, a, row_stride, panel, bias, out, out_stride);
+    slice_product<T, NV>(k, depth, rows, a, row_stride, panel, bias, out, out_stride,
+                         !from.far       ? nullptr
+                         : k + depth < K ? panel + (k + depth) * NV * kLanes<T>
+                                         : from.then);
   });
 }
 
-// One slice of the columns of panel p: out (rows, those columns) [+]= a (rows, K) * panel p of an operand of n columns
-// (pack.h)
+// Row k of panel p of an operand of n columns in panels of K words (pack.h)
 template <class T>
-inline void plain_slice(int64_t k, int64_t depth, int64_t rows, int64_t K, const T* a, int64_t row_stride,
-                        const T* operand, int64_t n, int64_t p, T* out, int64_t out_stride) {
-  const T* panel = operand + p * K * 2 * kLanes<T>;
-  if (panel_vectors<T>(n, p) == 1)
-    slice_product<T, 1>(k, depth, rows, a, row_stride, panel, nullptr, out, out_stride);
-  else
-    slice_product<T, 2>(k, depth, rows, a, row_stride, panel, nullptr, out, out_stride);
+inline const T* plain_row(const T* operand, int64_t K, int64_t n, int64_t p, int64_t k) {
+  return operand + (p * K * 2 + k * panel_vectors<T>(n, p)) * kLanes<T>;
 }
 
-// out (rows, columns of panel p) = a (rows, K) * panel p of an operand of n columns
+// One slice of the columns of panel p: out (rows, those columns) [+]= a (rows, K) * panel p; next: as above
+template <class T>
+inline void plain_slice(int64_t k, int64_t depth, int64_t rows, int64_t K, const T* a, int64_t row_stride,
+                        const T* operand, int64_t n, int64_t p, T* out, int64_t out_stride, const T* next) {
+  const T* panel = plain_row(operand, K, n, p, 0);
+  if (panel_vectors<T>(n, p) == 1)
+    slice_product<T, 1>(k, depth, rows, a, row_stride, panel, nullptr, out, out_stride, next);
+  else
+    slice_product<T, 2>(k, depth, rows, a, row_stride, panel, nullptr, out, out_stride, next);
+}
+
+// out (rows, columns of panel p) = a (rows, K) * panel p
 template <class T>
 inline void plain_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* operand, int64_t n,
-                          int64_t p, T* out, int64_t out_stride) {
+                          int64_t p, T* out, int64_t out_stride, const From<T>& from = {}) {
   for_slices<2>(K, [&](int64_t k, int64_t depth) {
-    plain_slice(k, depth, rows, K, a, row_stride, operand, n, p, out, out_stride);
+    const T* next = !from.far ? nullptr : k + depth < K ? plain_row(operand, K, n, p, k + depth) : from.then;
+    plain_slice(k, depth, rows, K, a, row_stride, operand, n, p, out, out_stride, next);
   });
 }
 

@@ -281,8 +281,8 @@ class WeightGrads {
       for (int64_t p = p0; p < p1; ++p)
         if (in_place(p))
           for_rows([&](const T* from, int64_t rows, int64_t row) {
-            weights_.input_slice(k, depth, p, rows, from, stride_, static_cast<T*>(f_.dx) + row * l_.I + p * W2,
-                                 stride);
+            weights_.input_slice(k, depth, p, p + 1 < p1 ? p + 1 : -1, rows, from, stride_,
+                                 static_cast<T*>(f_.dx) + row * l_.I + p * W2, stride);
           });
     });
     for (int64_t p = p0; p < p1; ++p)

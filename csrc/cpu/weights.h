@@ -1,6 +1,7 @@
 // The weights as the passes read them: packed once a call, by the whole team, for all its parts.
 #pragma once
 #include "half.h"
+#include "plan.h"
 #include "team.h"
 #include "tile.h"
 #include "workspace.h"
@@ -21,11 +22,13 @@ class GateWeights {
  public:
   using Block = typename B_::Block;
 
-  GateWeights(const ForwardArgs& f, int64_t all_rows, Workspace& ws)
+  GateWeights(const ForwardArgs& f, const Plan& plan, int64_t all_rows, Workspace& ws)
       : w_(f.w),
         l_(f.layer),
         R_(l_.R()),
         NB_(B_::count(l_.H)),
+        far_ih_(plan.far(NB_ * panel_words(l_.I) * W * int64_t(sizeof(T)))),
+        far_hh_(plan.far(NB_ * panel_words(R_) * W * int64_t(sizeof(T)))),
         half_(kTakesHalf ? static_cast<const uint32_t*>(f.w.half) : nullptr),
         expanded_(half_ && all_rows >= kExpandedRows),
         packed_(half_ || l_.dtype != kOperand<T> || all_rows > kUnpackedRows) {
@@ -67,18 +70,20 @@ class GateWeights {
       });
   }
 
-  // out (rows, gate, unit of the block) = b_ih + W_ih x; x (rows, I), and b_hh + W_hh h; h (rows, R)
-  void input(const Block& b, int64_t rows, const T* x, int64_t stride, T* scratch, T* out) const {
-    product(b, rows, l_.I, x, stride, 0, w_ih_, w_.w_ih, b_ih_ + b.index * W, scratch, out);
+  // out (rows, gate, unit of the block) = b_ih + W_ih x; x (rows, I), and b_hh + W_hh h; h (rows, R). then: the index of
+  // the block that is wanted after this one, or -1
+  void input(const Block& b, int64_t then, int64_t rows, const T* x, int64_t stride, T* scratch, T* out) const {
+    product(b, from(far_ih_, w_ih_, l_.I, then), rows, l_.I, x, stride, 0, w_ih_, w_.w_ih, b_ih_ + b.index * W, scratch,
+            out);
   }
-  void recurrent(const Block& b, int64_t rows, const T* h, int64_t stride, T* scratch, T* out) const {
-    product(b, rows, R_, h, stride, half_ ? half_size<Cell>(l_.H, l_.I) : 0, w_hh_, w_.w_hh, b_hh_ + b.index * W,
-            scratch, out);
+  void recurrent(const Block& b, int64_t then, int64_t rows, const T* h, int64_t stride, T* scratch, T* out) const {
+    product(b, from(far_hh_, w_hh_, R_, then), rows, R_, h, stride, half_ ? half_size<Cell>(l_.H, l_.I) : 0, w_hh_,
+            w_.w_hh, b_hh_ + b.index * W, scratch, out);
   }
   // the same at a sequence's first step, where h is hx. Without one h is zero, and where the weights are known to be
   // finite the product is, too: the bias is left.
   void recurrent_first(const Block& b, int64_t rows, const T* h, int64_t stride, T* scratch, T* out) const {
-    if (!finite_ || !finite_[b.index]) return recurrent(b, rows, h, stride, scratch, out);
+    if (!finite_ || !finite_[b.index]) return recurrent(b, -1, rows, h, stride, scratch, out);
     for (int64_t r = 0; r < rows; ++r)
       std::memcpy(out + r * b.width(), b_hh_ + b.index * W, size_t(b.width()) * sizeof(T));
   }
@@ -116,19 +121,23 @@ class GateWeights {
         load_row(dst + g * b.pitch, at(bias, l_.dtype, g * l_.H + b.first()), l_.dtype, b.units);
   }
 
+  static From<T> from(bool far, const T* panels, int64_t K, int64_t then) {
+    return {far, then < 0 || !panels ? nullptr : panels + then * panel_words(K) * W};
+  }
+
   // out (rows, gate, unit) = bias + a (rows, K values) * one unit block of the gate weights
-  void product(const Block& b, int64_t rows, int64_t K, const T* a, int64_t stride, int64_t half_matrix,
-               const T* panels, const void* weights, const T* bias, T* scratch, T* out) const {
+  void product(const Block& b, const From<T>& from, int64_t rows, int64_t K, const T* a, int64_t stride,
+               int64_t half_matrix, const T* panels, const void* weights, const T* bias, T* scratch, T* out) const {
     if constexpr (kTakesHalf)
       if (half_) {
         const uint32_t* panel = half_ + half_matrix + b.index * half_words(K) * W;
         if (rows < kExpandedRows) return half_gate_product<NV>(b.vectors, rows, K, a, stride, panel, bias, out);
         expand_half(panel, b.vectors, K, scratch);
-        return gate_product<NV>(b.vectors, rows, K, a, stride, scratch, bias, out);
+        return gate_product<NV>(b.vectors, rows, K, a, stride, scratch, From<T>{}, bias, out);
       }
     if (packed_)
-      return gate_product<NV>(b.vectors, rows, panel_words(K), a, stride, panels + b.index * panel_words(K) * W, bias,
-                              out);
+      return gate_product<NV>(b.vectors, rows, panel_words(K), a, stride, panels + b.index * panel_words(K) * W, from,
+                              bias, out);
     int64_t n[NV];  // vectors of one panel: the gates, or a one-gate cell's neighbouring units
     for (int j = 0; j < NV; ++j) n[j] = b.units - (G == 1 ? j * L : 0);
     unpacked_product<T, NV>(rows, K, a, stride, at(weights, kOperand<T>, b.first() * K), G == 1 ? L : l_.H, n, bias,
@@ -137,10 +146,10 @@ class GateWeights {
 
   template <int N>
   static void gate_product(int vectors, int64_t rows, int64_t K, const T* a, int64_t stride, const T* panel,
-                           const T* bias, T* out) {
+                           const From<T>& from, const T* bias, T* out) {
     if constexpr (N > 1)
-      if (vectors < N) return gate_product<N - 1>(vectors, rows, K, a, stride, panel, bias, out);
-    panel_product<T, N>(rows, K, a, stride, panel, bias, out);
+      if (vectors < N) return gate_product<N - 1>(vectors, rows, K, a, stride, panel, from, bias, out);
+    panel_product<T, N>(rows, K, a, stride, panel, bias, out, N * L, from);
   }
 
   template <int N>
@@ -154,6 +163,7 @@ class GateWeights {
   const Weights& w_;
   const Layer& l_;
   const int64_t R_, NB_;
+  const bool far_ih_, far_hh_;    // beyond a thread's second-level cache
   const uint32_t* half_;          // both matrices as bf16 words, or null
   const bool expanded_, packed_;  // bf16 words are expanded panel by panel; the weights do not lie as they were given
   T *w_ih_ = nullptr, *w_hh_ = nullptr;  // [block][word of k][gate][unit]
@@ -170,10 +180,12 @@ class TransposedWeights {
 
  public:
   // one_chunk: dx is made once, after all steps: then W_ih may take W_hh's place, where no dhx asks for that again
-  TransposedWeights(const BackwardArgs& f, bool one_chunk, Workspace& ws)
+  TransposedWeights(const BackwardArgs& f, const Plan& plan, bool one_chunk, Workspace& ws)
       : w_(f.w),
         l_(f.layer),
         depth_(panel_words(G * l_.H)),
+        far_ih_(plan.far(panels<T>(l_.I) * depth_ * W2 * int64_t(sizeof(T)))),
+        far_hh_(plan.far(panels<T>(l_.R()) * depth_ * W2 * int64_t(sizeof(T)))),
         late_(one_chunk && f.dx && !f.dhx && panels<T>(l_.I) <= panels<T>(l_.R())) {
     w_hh_ = ws.take<T>(panels<T>(l_.R()) * depth_ * W2);
     if (f.dx) w_ih_ = late_ ? w_hh_ : ws.take<T>(panels<T>(l_.I) * depth_ * W2);
@@ -193,9 +205,11 @@ class TransposedWeights {
     return late_;
   }
 
-  // out (rows, columns of panel p of R) = dg W_hh; dg (rows, G*H), the part that goes through h
-  void hidden(int64_t p, int64_t rows, const T* dg, int64_t stride, T* out) const {
-    plain_product(rows, depth_, dg, stride, w_hh_, l_.R(), p, out, W2);
+  // out (rows, columns of panel p of R) = dg W_hh; dg (rows, G*H), the part that goes through h; then: the panel that is
+  // wanted after this one, or -1
+  void hidden(int64_t p, int64_t then, int64_t rows, const T* dg, int64_t stride, T* out) const {
+    plain_product(rows, depth_, dg, stride, w_hh_, l_.R(), p, out, W2,
+                  From<T>{far_hh_, then < 0 ? nullptr : plain_row(w_hh_, depth_, l_.R(), then, 0)});
   }
   // the same for I and W_ih; and slice by slice of G*H, each adding to what the ones before have left in out
   void input(int64_t p, int64_t rows, const T* dg, int64_t stride, T* out, int64_t out_stride) const {
@@ -205,9 +219,10 @@ class TransposedWeights {
   void for_input_slices(Body&& body) const {
     for_slices<2>(depth_, body);
   }
-  void input_slice(int64_t k, int64_t depth, int64_t p, int64_t rows, const T* dg, int64_t stride, T* out,
+  void input_slice(int64_t k, int64_t depth, int64_t p, int64_t then, int64_t rows, const T* dg, int64_t stride, T* out,
                    int64_t out_stride) const {
-    plain_slice(k, depth, rows, depth_, dg, stride, w_ih_, l_.I, p, out, out_stride);
+    plain_slice(k, depth, rows, depth_, dg, stride, w_ih_, l_.I, p, out, out_stride,
+                far_ih_ && then >= 0 ? plain_row(w_ih_, depth_, l_.I, then, k) : nullptr);
   }
   // out (rows, columns of panel p of H) = dh W_hr; dh (rows, P)
   void projection(int64_t p, int64_t rows, const T* dh, int64_t stride, T* out) const {
@@ -233,6 +248,7 @@ class TransposedWeights {
   const Weights& w_;
   const Layer& l_;
   const int64_t depth_;
+  const bool far_ih_, far_hh_;  // beyond a thread's second-level cache
   const bool late_;
   T *w_hh_, *w_ih_ = nullptr, *w_hr_ = nullptr;  // [panel of R, I][words of G*H][2L]; [panel of H][words of P][2L]
 };
