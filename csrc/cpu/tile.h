@@ -55,6 +55,27 @@ struct Ahead {
 };
 constexpr int64_t kLine = 64;  // bytes; where a processor's lines are longer, some are asked for twice
 
+// A far slice, dealt out to the tiles that work while it comes.
+class Shares {
+ public:
+  // next: null where nothing is wanted. The first of the tiles has to fetch its own panel.
+  Shares(const void* next, int64_t bytes, int64_t tiles) {
+    if (!next || tiles < 2) return;
+    ahead_.last = static_cast<const char*>(next);
+    share_ = (bytes / (tiles - 1) / (2 * kLine) + 1) * (2 * kLine);
+  }
+  // for one tile after the other
+  Ahead take() {
+    const Ahead own = ahead_;
+    ahead_.first = ahead_.last, ahead_.last += share_;
+    return own;
+  }
+
+ private:
+  Ahead ahead_;
+  int64_t share_ = 0;
+};
+
 // KU independent sums hide the FMA latency where a tile has few accumulators.
 template <class T, int NV, int MR, int KU>
 FASTRNN_NOINLINE void tile_kernel(int64_t K, const T* a, int64_t row_stride, int64_t k_stride, const T* panel,
@@ -139,11 +160,11 @@ FASTRNN_INLINE void for_parts(int64_t n, int64_t parts, Body&& body) {
 
 // body(k, depth) for each slice of K, of a panel of NV vectors. K is cut so that no sum runs over more than some hundred
 // terms, because sums of slices round less, and so that a slice of the panel is still in the cache when the next tile of rows
-// wants it.
+// wants it. brief: slices of few terms, where a few tiles take turns in fetching a far panel.
 template <int NV, class Body>
-inline void for_slices(int64_t K, Body&& body) {
+inline void for_slices(int64_t K, bool brief, Body&& body) {
   if (kMatrixTiles) return body(int64_t(0), K);  // they may compute a row twice, which must not be added to itself
-  const int64_t most = std::min<int64_t>(256, machine().slice_bytes / (NV * kVectorBytes));
+  const int64_t most = std::min<int64_t>(brief ? 64 : 256, machine().slice_bytes / (NV * kVectorBytes));
   for_parts(K, K < most + most / 2 ? 1 : (K + most / 2) / most, body);
 }
 
@@ -161,22 +182,17 @@ inline void slice_product(int64_t k, int64_t depth, int64_t rows, const T* a, in
 #else
   constexpr int MR = kTileRows<NV>;
   const int64_t tiles = (rows + MR - 1) / MR;
-  int64_t share = 0;  // of the next slice, a tile's
-  Ahead ahead;
-  if (next && tiles > 1) {
-    const int64_t bytes = depth * width * int64_t(sizeof(T));
-    share = (bytes / (tiles - 1) + 2 * kLine - 1) / (2 * kLine) * (2 * kLine);
-    ahead.last = reinterpret_cast<const char*>(next);
-  }
+  Shares shares(next, depth * width * int64_t(sizeof(T)), tiles);
   // rows are dealt evenly: 16 rows by tiles of 3 are 2 2 3 3 3 3, not 3 3 3 3 3 1
   for_parts(rows, tiles, [&](int64_t r, int64_t m) {
     T* o = out + r * out_stride;
     tile<T, NV>(int(m), depth, a + r * row_stride + k, row_stride, 1, panel + k * width, k ? o : bias,
-                k ? out_stride : 0, o, out_stride, ahead);
-    ahead.first = ahead.last, ahead.last += share;
+                k ? out_stride : 0, o, out_stride, shares.take());
   });
 #endif
 }
+
+constexpr int64_t kFewRows = 64;  // from so many on, a slice of a far panel is in work for longer than it is fetched
 
 // Where a product's panels come from: whether from beyond the second-level cache, and the panel wanted after this one, or
 // null.
@@ -190,7 +206,7 @@ struct From {
 template <class T, int NV>
 inline void panel_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* panel, const T* bias,
                           T* out, int64_t out_stride = NV * kLanes<T>, const From<T>& from = {}) {
-  for_slices<NV>(K, [&](int64_t k, int64_t depth) {
+  for_slices<NV>(K, from.far && rows < kFewRows, [&](int64_t k, int64_t depth) {
     slice_product<T, NV>(k, depth, rows, a, row_stride, panel, bias, out, out_stride,
                          !from.far       ? nullptr
                          : k + depth < K ? panel + (k + depth) * NV * kLanes<T>
@@ -219,7 +235,7 @@ inline void plain_slice(int64_t k, int64_t depth, int64_t rows, int64_t K, const
 template <class T>
 inline void plain_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* operand, int64_t n,
                           int64_t p, T* out, int64_t out_stride, const From<T>& from = {}) {
-  for_slices<2>(K, [&](int64_t k, int64_t depth) {
+  for_slices<2>(K, from.far && rows < kFewRows, [&](int64_t k, int64_t depth) {
     const T* next = !from.far ? nullptr : k + depth < K ? plain_row(operand, K, n, p, k + depth) : from.then;
     plain_slice(k, depth, rows, K, a, row_stride, operand, n, p, out, out_stride, next);
   });

@@ -17,14 +17,20 @@ struct Columns {
   static constexpr int64_t kMost = kMatrixTiles ? 2 * L : kTileRows<2>, kPitch = (kMost + L - 1) / L * L;
   T* data;
   int64_t depth, count, stride;  // words of the rows; columns; words from one column to the next
+  int64_t row;                   // of the product's result, that the first column becomes
 
   // Values of memory for a chunk of so many rows.
   static int64_t size(int64_t rows) {
     return kPitch * (kMatrixTiles ? spread_stride<T>(panel_words(rows)) : words(rows));
   }
+  Columns() = default;
   // columns [first, first + count) of src (rows, src_stride words); whole vectors are read
-  Columns(T* memory, const T* src, int64_t src_stride, int64_t rows, int64_t first, int64_t count)
-      : data(memory), depth(panel_words(rows)), count(count), stride(kMatrixTiles ? spread_stride<T>(depth) : 1) {
+  Columns(T* memory, const T* src, int64_t src_stride, int64_t rows, int64_t first, int64_t count, int64_t row)
+      : data(memory),
+        depth(panel_words(rows)),
+        count(count),
+        stride(kMatrixTiles ? spread_stride<T>(depth) : 1),
+        row(row) {
     constexpr int64_t per_word = kPairs ? 2 : 1;
     const auto load_word = [&](int64_t k, int64_t v) {
       const auto row = [&](int64_t r) { return r < rows ? at(src + r * src_stride, kOperand<T>, first + v) : nullptr; };
@@ -50,52 +56,75 @@ struct Terms {
   int64_t first, last;
 };
 
-// c (a.count, n) [+]= a^T * panels, rows of c at ldc; panels [panel of n][words][2L] (pack.h). Sums run over slices of
-// the rows, so that they round less.
+// What an outer product has on its left: tiles of columns side by side. A slice of a panel meets all of them while it is
+// in the first-level cache: where panels are far, several.
+template <class T>
+struct Group {
+  static constexpr int kMost = kMatrixTiles ? 1 : 4;
+  Columns<T> tiles[kMost];
+  int size = 0;
+  const Columns<T>* begin() const { return tiles; }
+  const Columns<T>* end() const { return tiles + size; }
+  int64_t row() const { return tiles[0].row; }
+  int64_t count() const { return tiles[size - 1].row + tiles[size - 1].count - row(); }
+};
+
+// c (·, n) [+]= a^T * panel, for n columns at most; rows of c at ldc; panel [words][NV vectors] (pack.h). Sums run over
+// slices of the rows, so that they round less. next: the panel that is wanted after this one, where that is far, or null
 template <class T, int NV>
-inline void add_outer_panel(const Columns<T>& a, const Terms& terms, const T* panel, int64_t n, T* c, int64_t ldc,
-                            bool accumulate) {
+inline void add_outer_panel(const Group<T>& a, const Terms& terms, const T* panel, int64_t n, T* c, int64_t ldc,
+                            bool accumulate, const T* next) {
   constexpr int64_t width = NV * kLanes<T>;
-  T edge[Columns<T>::kMost * width];
-  bool whole = n >= width;  // otherwise the tile is finished aside, and only its columns within n copied
+  // where false, tiles are finished aside, and only their columns within n copied
+  bool whole = n >= width;
 #if defined(FASTRNN_AMX)
-  whole = whole && tiles_evenly(a.count);
+  whole = whole && tiles_evenly(a.count());
 #endif
-  T* const sum = whole ? c : edge;
+  T edges[Group<T>::kMost][Columns<T>::kMost * width];
   const int64_t stride = whole ? ldc : width;
+  const auto sum = [&](const Columns<T>& tile) { return whole ? c + tile.row * ldc : edges[&tile - a.begin()]; };
 #if defined(FASTRNN_AMX)
-  (void)terms;  // tiles take all
-  matrix_product<NV>(a.count, a.depth, a.data, a.stride, panel, accumulate && whole ? sum : nullptr, stride, sum,
-                     stride);
+  (void)terms, (void)next;  // tiles take all
+  for (const Columns<T>& tile : a)
+    matrix_product<NV>(tile.count, tile.depth, tile.data, tile.stride, panel, accumulate && whole ? sum(tile) : nullptr,
+                       stride, sum(tile), stride);
 #else
   constexpr int64_t pitch = Columns<T>::kPitch;
-  for_slices<NV>(terms.last - terms.first, [&](int64_t from, int64_t depth) {
+  const int64_t terms_in_all = terms.last - terms.first;
+  for_slices<NV>(terms_in_all, false, [&](int64_t from, int64_t depth) {
     const bool add = from || (accumulate && whole);
     const int64_t k = terms.first + from;
-    for (int64_t r = 0; r < a.count; r += kTileRows<NV>)
-      tile<T, NV>(int(std::min<int64_t>(kTileRows<NV>, a.count - r)), depth, a.data + k * pitch + r, 1, pitch,
-                  panel + k * width, add ? sum + r * stride : nullptr, stride, sum + r * stride, stride);
+    Shares shares(next && from + depth < terms_in_all ? panel + (k + depth) * width : next,
+                  depth * width * int64_t(sizeof(T)), a.size);
+    for (const Columns<T>& left : a)
+      tile<T, NV>(int(left.count), depth, left.data + k * pitch, 1, pitch, panel + k * width, add ? sum(left) : nullptr,
+                  stride, sum(left), stride, shares.take());
   });
 #endif
   if (whole) return;
-  for (int64_t r = 0; r < a.count; ++r)
-    for (int64_t j = 0; j < std::min(n, width); j += kLanes<T>) {
-      T* to = c + r * ldc + j;
-      Vec<T> result = load(edge + r * width + j);
-      if (accumulate) result += load_lanes<T>(to, kNative<T>, n - j);
-      store_lanes<T>(to, result, kNative<T>, n - j);
-    }
+  for (const Columns<T>& tile : a)
+    for (int64_t r = 0; r < tile.count; ++r)
+      for (int64_t j = 0; j < std::min(n, width); j += kLanes<T>) {
+        T* to = c + (tile.row + r) * ldc + j;
+        Vec<T> result = load(sum(tile) + r * width + j);
+        if (accumulate) result += load_lanes<T>(to, kNative<T>, n - j);
+        store_lanes<T>(to, result, kNative<T>, n - j);
+      }
 }
 
+// c (·, n) [+]= a^T * an operand of n columns
 template <class T>
-inline void add_outer(const Columns<T>& a, const Terms& terms, const T* operand, int64_t n, T* c, bool accumulate) {
+inline void add_outer(const Group<T>& a, const Terms& terms, const T* operand, int64_t n, T* c, bool accumulate,
+                      bool far) {
   constexpr int64_t W2 = 2 * kLanes<T>;
+  const int64_t depth = a.begin()->depth;
   for (int64_t p = 0; p < panels<T>(n); ++p) {
-    const T* panel = operand + p * a.depth * W2;
+    const T *panel = plain_row(operand, depth, n, p, 0),
+            *next = far && p + 1 < panels<T>(n) ? plain_row(operand, depth, n, p + 1, terms.first) : nullptr;
     if (panel_vectors<T>(n, p) == 1)
-      add_outer_panel<T, 1>(a, terms, panel, n - p * W2, c + p * W2, n, accumulate);
+      add_outer_panel<T, 1>(a, terms, panel, n - p * W2, c + p * W2, n, accumulate, next);
     else
-      add_outer_panel<T, 2>(a, terms, panel, n - p * W2, c + p * W2, n, accumulate);
+      add_outer_panel<T, 2>(a, terms, panel, n - p * W2, c + p * W2, n, accumulate, next);
   }
 }
 
@@ -118,8 +147,11 @@ class WeightGrads {
         stride_(stride),
         dh_stride_(dh_stride),
         chunk_(chunk),
-        native_(l_.dtype == kNative<T>) {
-    columns_ = ws.take<T>(members * Columns<T>::size(chunk));
+        native_(l_.dtype == kNative<T>),
+        far_(((f.dw_ih ? panels<T>(l_.I) : 0) + (f.dw_hh ? panels<T>(R_) : 0)) * panel_words(chunk) * W2 *
+                 int64_t(sizeof(T)) >=
+             machine().far_bytes) {
+    columns_ = ws.take<T>(members * (far_ ? Group<T>::kMost : 1) * Columns<T>::size(chunk));
     const auto sum = [&](void* result, int64_t size) {
       return native_ && direct ? static_cast<T*>(result) : ws.take<T>(size);
     };
@@ -152,20 +184,16 @@ class WeightGrads {
         const int64_t x_gate = j - Cell::kGradX, h_gate = j - Cell::kGradH;
         const bool of_x = x_ && x_gate >= 0 && x_gate < G, of_h = h_ && h_gate >= 0 && h_gate < G;
         if (!of_x && !of_h) continue;
-        tiles(m, c, dg, stride_, j * l_.H, l_.H, [&](const Columns<T>& a, int64_t unit) {
-          if (of_x) {
-            const int64_t row = Cell::gate_of_x(int(x_gate)) * l_.H + unit;
-            add_outer(a, all, x_, l_.I, dw_ih_ + row * l_.I, accumulate);
-          }
-          if (of_h) {
-            const int64_t row = Cell::gate_of_h(int(h_gate)) * l_.H + unit;
-            add_outer(a, finite(j * l_.H + unit, a.count) ? with_h : all, h_, R_, dw_hh_ + row * R_, accumulate);
-          }
+        groups(m, c, dg, stride_, j * l_.H, l_.H, [&](const Group<T>& a) {
+          if (of_x) add_outer(a, all, x_, l_.I, dw_ih_ + Cell::gate_of_x(int(x_gate)) * l_.H * l_.I, accumulate, far_);
+          if (of_h)
+            add_outer(a, finite(j * l_.H + a.row(), a.count()) ? with_h : all, h_, R_,
+                      dw_hh_ + Cell::gate_of_h(int(h_gate)) * l_.H * R_, accumulate, far_);
         });
       }
     if (dw_hr_)
-      tiles(m, c, dh, dh_stride_, 0, l_.P,
-            [&](const Columns<T>& a, int64_t row) { add_outer(a, all, m_, l_.H, dw_hr_ + row * l_.H, accumulate); });
+      groups(m, c, dh, dh_stride_, 0, l_.P,
+             [&](const Group<T>& a) { add_outer(a, all, m_, l_.H, dw_hr_, accumulate, far_); });
     m.sync();
   }
 
@@ -202,16 +230,22 @@ class WeightGrads {
   }
 
  private:
-  // body(columns, first) for this member's share of the n columns of src from `from` on, tile by tile
+  // body(group) for this member's share of the n columns of src from `from` on, which are as many rows of the result
   template <class Body>
-  void tiles(const Member& m, const Chunk& c, const T* src, int64_t stride, int64_t from, int64_t n,
-             Body&& body) const {
+  void groups(const Member& m, const Chunk& c, const T* src, int64_t stride, int64_t from, int64_t n,
+              Body&& body) const {
     constexpr int64_t most = Columns<T>::kMost;
     int64_t a, b;
     m.share(n, most, a, b);
-    T* memory = columns_ + m.id * Columns<T>::size(chunk_);
+    const int size = far_ ? Group<T>::kMost : 1;
+    T* memory = columns_ + m.id * size * Columns<T>::size(chunk_);
+    Group<T> group;
     for_parts(b - a, (b - a + most - 1) / most, [&](int64_t first, int64_t count) {
-      body(Columns<T>(memory, src, stride, c.rows, from + a + first, count), a + first);
+      group.tiles[group.size] = Columns<T>(memory + group.size * Columns<T>::size(chunk_), src, stride, c.rows,
+                                           from + a + first, count, a + first);
+      if (++group.size < size && a + first + count < b) return;
+      body(group);
+      group.size = 0;
     });
   }
 
@@ -317,7 +351,7 @@ class WeightGrads {
   const TransposedWeights<Cell, T>& weights_;
   const Steps& steps_;
   const int64_t R_, stride_, dh_stride_, chunk_;
-  const bool native_;
+  const bool native_, far_;                       // whether a chunk's x_ and h_ do not stay in the second-level cache
   T* columns_;                                    // a member's Columns
   T *x_ = nullptr, *h_ = nullptr, *m_ = nullptr;  // [panel][words of chunk rows][2L]: x, h_{t-1}, h before projection
   T *dw_ih_ = nullptr, *dw_hh_ = nullptr, *dw_hr_ = nullptr;  // as the weights

@@ -217,7 +217,7 @@ class TransposedWeights {
   }
   template <class Body>
   void for_input_slices(Body&& body) const {
-    for_slices<2>(depth_, body);
+    for_slices<2>(depth_, false, body);
   }
   void input_slice(int64_t k, int64_t depth, int64_t p, int64_t then, int64_t rows, const T* dg, int64_t stride, T* out,
                    int64_t out_stride) const {
