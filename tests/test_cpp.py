@@ -63,6 +63,7 @@ def test_layers_with_the_widest_vectors(tmp_path):
     tasks = [(ROOT / "tests/cpp/test_widths.cpp", [])]
     for isa, width in (("wide", 64), ("narrow", 16)):
         flags = [*NATIVE, f"-DFASTRNN_ISA={isa}", f"-DFASTRNN_VECTOR_BYTES={width}"]
+        flags += ["-DFASTRNN_FAR_BYTES=1"] if isa == "wide" else []
         tasks += [(ROOT / f"csrc/cpu/layer_{dtype}.cpp", flags) for dtype in ("f32", "f64")]
     for isa, source, more in (("pairs", "layer_bf16.cpp", []), ("tiles", "layer_amx.cpp", ["-DFASTRNN_AMX"])):
         pairs = [*NATIVE, f"-DFASTRNN_ISA={isa}", "-DFASTRNN_PAIRS", "-DFASTRNN_VECTOR_BYTES=64", *more]

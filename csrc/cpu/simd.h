@@ -4,8 +4,9 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
-#if defined(__AVX512F__)
+#if defined(__AVX__)
 #include <immintrin.h>
 #endif
 
@@ -315,6 +316,32 @@ FASTRNN_INLINE Vec<T> broadcast_word(const T* p) {
 }
 
 // sum + a b, with pairs sum + a_low b_low + a_high b_high
+// As many neighbouring words as 16 bytes hold, over and over; and word I of them in all lanes. One load in place of one a
+// word, which counts where a product waits for loads.
+template <class T>
+constexpr int kQuad = 16 / int(sizeof(T));
+template <class T>
+FASTRNN_INLINE Vec<T> load_quads(const T* p) {
+#if defined(__AVX512F__) && FASTRNN_VECTOR_BYTES == 64
+  return bit_cast<Vec<T>>(_mm512_maskz_broadcast_f32x4(__mmask16(-1), _mm_loadu_ps(reinterpret_cast<const float*>(p))));
+#elif defined(__AVX__) && FASTRNN_VECTOR_BYTES == 32
+  return bit_cast<Vec<T>>(_mm256_broadcast_ps(reinterpret_cast<const __m128*>(p)));
+#else
+  Vec<T> v;
+  for (int i = 0; i < kVectorBytes; i += 16) std::memcpy(reinterpret_cast<char*>(&v) + i, p, 16);
+  return v;
+#endif
+}
+template <class T, int I, size_t... Lane>
+FASTRNN_INLINE Vec<T> word_of_quads(Vec<T> quads, std::index_sequence<Lane...>) {
+  constexpr int Q = kQuad<T>;
+#if defined(__clang__)
+  return __builtin_shufflevector(quads, quads, int(Lane / Q * Q + I)...);
+#else
+  return __builtin_shuffle(quads, typename Simd<T>::U{(Lane / Q * Q + I)...});
+#endif
+}
+
 template <class T>
 FASTRNN_INLINE Vec<T> multiply_add(Vec<T> sum, Vec<T> a, Vec<T> b) {
   if constexpr (!kPairs) {

@@ -134,12 +134,44 @@ FASTRNN_NOINLINE void tile_kernel(int64_t K, const T* a, int64_t row_stride, int
   }
 }
 
+// The tile of one row whose values are neighbours: 16 bytes of them by one load.
+template <class T, int NV, size_t... I>
+FASTRNN_NOINLINE void row_kernel(int64_t K, const T* a, const T* panel, const T* init, T* out,
+                                 std::index_sequence<I...>) {
+  using V = Vec<T>;
+  constexpr int L = kLanes<T>, Q = kQuad<T>;
+  constexpr int chains = kVectorRegisters == 32 || NV < 3 ? Q : 2;
+  constexpr auto lanes = std::make_index_sequence<L>{};
+  V acc[chains][NV] = {};
+  const auto add = [&](V x, int chain) __attribute__((always_inline)) {
+    FASTRNN_UNROLL
+    for (int j = 0; j < NV; ++j) acc[chain][j] = multiply_add<T>(acc[chain][j], x, load(panel + j * L));
+    panel += NV * L;
+  };
+  int64_t k = 0;
+  for (; k + Q <= K; k += Q) {
+    const V quads = load_quads(a + k);
+    (add(word_of_quads<T, I>(quads, lanes), I % chains), ...);
+  }
+  for (; k < K; ++k) add(broadcast_word(a + k), 0);
+  FASTRNN_UNROLL
+  for (int j = 0; j < NV; ++j) {
+    V sum = acc[0][j];
+    FASTRNN_UNROLL
+    for (int c = 1; c < chains; ++c) sum += acc[c][j];
+    if (init) sum += load(init + j * L);
+    store(out + j * L, sum);
+  }
+}
+
 template <class T, int NV, int MR = kTileRows<NV>>
 inline void tile(int rows, int64_t K, const T* a, int64_t row_stride, int64_t k_stride, const T* panel, const T* init,
                  int64_t init_stride, T* out, int64_t out_stride, Ahead ahead = {}) {
   if constexpr (MR > 1)
     if (rows < MR)
       return tile<T, NV, MR - 1>(rows, K, a, row_stride, k_stride, panel, init, init_stride, out, out_stride, ahead);
+  if constexpr (MR == 1 && kQuad<T> > 1)
+    if (k_stride == 1) return row_kernel<T, NV>(K, a, panel, init, out, std::make_index_sequence<kQuad<T>>{});
   constexpr int chains = MR * NV;
   constexpr int KU = chains >= 8 ? 1 : chains >= 3 ? 2 : 4;
   tile_kernel<T, NV, MR, KU>(K, a, row_stride, k_stride, panel, init, init_stride, out, out_stride, ahead);

@@ -116,14 +116,17 @@ void check_product() {
           out(size_t(rows * W));
       for (auto* v : {&a, &panel, &bias})
         for (T& x : *v) x = T(uniform(random));
-      panel_product<T, NV>(rows, K, a.data(), K + 2, panel.data(), bias.data(), out.data());
-      for (int64_t r = 0; r < rows; ++r)
-        for (int64_t j = 0; j < W; ++j) {
-          double sum = bias[size_t(j)];
-          for (int64_t k = 0; k < K; ++k) sum += double(a[size_t(r * (K + 2) + k)]) * double(panel[size_t(k * W + j)]);
-          CHECK(std::abs(sum - out[size_t(r * W + j)]) < (sizeof(T) == 8 ? 1e-13 : 2e-5), "product %d %d %d", int(rows),
-                int(K), NV);
-        }
+      for (const From<T>& from : {From<T>{}, From<T>{true, nullptr}, From<T>{true, panel.data()}}) {
+        panel_product<T, NV>(rows, K, a.data(), K + 2, panel.data(), bias.data(), out.data(), W, from);
+        for (int64_t r = 0; r < rows; ++r)
+          for (int64_t j = 0; j < W; ++j) {
+            double sum = bias[size_t(j)];
+            for (int64_t k = 0; k < K; ++k)
+              sum += double(a[size_t(r * (K + 2) + k)]) * double(panel[size_t(k * W + j)]);
+            CHECK(std::abs(sum - out[size_t(r * W + j)]) < (sizeof(T) == 8 ? 1e-13 : 2e-5), "product %d %d %d",
+                  int(rows), int(K), NV);
+          }
+      }
     }
 }
 
