@@ -28,6 +28,7 @@ NATIVE = (
     if "avx2" in (Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else "")
     else []
 )
+FAR = ["-DFASTRNN_FAR_BYTES=1"]  # the panels of small layers then count as far from the processor
 
 pytestmark = [
     pytest.mark.skipif(not CXX, reason="no C++ compiler"),
@@ -63,10 +64,10 @@ def test_layers_with_the_widest_vectors(tmp_path):
     tasks = [(ROOT / "tests/cpp/test_widths.cpp", [])]
     for isa, width in (("wide", 64), ("narrow", 16)):
         flags = [*NATIVE, f"-DFASTRNN_ISA={isa}", f"-DFASTRNN_VECTOR_BYTES={width}"]
-        flags += ["-DFASTRNN_FAR_BYTES=1"] if isa == "wide" else []
+        flags += FAR if isa == "wide" else []
         tasks += [(ROOT / f"csrc/cpu/layer_{dtype}.cpp", flags) for dtype in ("f32", "f64")]
     for isa, source, more in (("pairs", "layer_bf16.cpp", []), ("tiles", "layer_amx.cpp", ["-DFASTRNN_AMX"])):
-        pairs = [*NATIVE, f"-DFASTRNN_ISA={isa}", "-DFASTRNN_PAIRS", "-DFASTRNN_VECTOR_BYTES=64", *more]
+        pairs = [*NATIVE, f"-DFASTRNN_ISA={isa}", "-DFASTRNN_PAIRS", "-DFASTRNN_VECTOR_BYTES=64", *FAR, *more]
         tasks.append((ROOT / "csrc/cpu" / source, pairs))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         jobs = [

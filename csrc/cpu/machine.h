@@ -22,10 +22,10 @@ struct Machine {
   // fit the first-level cache together, the next tile finds them there; where not, longer loops save more than shorter
   // ones.
   int64_t slice_bytes = 64 << 10;
-
-  // Panels of more bytes than these are asked for while the ones before are in work. The second-level cache's size: to
-  // ask for what is there already makes a product 5 % slower. None where the third level is near.
+  // Panels that are so many bytes together are asked for while the ones before are in work. The second-level cache's
+  // size: to ask for what is there already makes a product 5 % slower. None where the third level is near.
   int64_t far_bytes = 2 << 20;
+  bool far(int64_t bytes) const { return bytes >= far_bytes; }
 
   Machine() {
 #if defined(__x86_64__)

@@ -315,9 +315,8 @@ FASTRNN_INLINE Vec<T> broadcast_word(const T* p) {
   }
 }
 
-// sum + a b, with pairs sum + a_low b_low + a_high b_high
-// As many neighbouring words as 16 bytes hold, over and over; and word I of them in all lanes. One load in place of one a
-// word, which counts where a product waits for loads.
+// As many neighbouring words as 16 bytes hold, over and over; and word I of them in all lanes. One load in place of one
+// a word, which counts where a product waits for loads.
 template <class T>
 constexpr int kQuad = 16 / int(sizeof(T));
 template <class T>
@@ -342,6 +341,7 @@ FASTRNN_INLINE Vec<T> word_of_quads(Vec<T> quads, std::index_sequence<Lane...>) 
 #endif
 }
 
+// sum + a b, with pairs sum + a_low b_low + a_high b_high
 template <class T>
 FASTRNN_INLINE Vec<T> multiply_add(Vec<T> sum, Vec<T> a, Vec<T> b) {
   if constexpr (!kPairs) {

@@ -1,4 +1,5 @@
-// The register tile: the one inner loop of every product in the CPU kernels, but for those of matrix tiles (amx.h).
+// The register tile: the inner loop of the products in the CPU kernels, but for those of one row (row_kernel) and of
+// matrix tiles (amx.h).
 //
 //   out[r][j] = init[r][j] + sum_k a[r * row_stride + k * k_stride] * panel[k][j],   r < rows, j < NV vectors
 //
@@ -61,8 +62,8 @@ class Shares {
   // next: null where nothing is wanted. The first of the tiles has to fetch its own panel.
   Shares(const void* next, int64_t bytes, int64_t tiles) {
     if (!next || tiles < 2) return;
-    ahead_.last = static_cast<const char*>(next);
-    share_ = (bytes / (tiles - 1) / (2 * kLine) + 1) * (2 * kLine);
+    ahead_.first = ahead_.last = static_cast<const char*>(next);
+    share_ = (bytes / (tiles - 1) + 2 * kLine - 1) / (2 * kLine) * (2 * kLine);  // may ask for some lines more
   }
   // for one tile after the other
   Ahead take() {
@@ -170,7 +171,8 @@ inline void tile(int rows, int64_t K, const T* a, int64_t row_stride, int64_t k_
   if constexpr (MR > 1)
     if (rows < MR)
       return tile<T, NV, MR - 1>(rows, K, a, row_stride, k_stride, panel, init, init_stride, out, out_stride, ahead);
-  if constexpr (MR == 1 && kQuad<T> > 1)
+  // a tile of one row is the only one: nothing is asked for ahead
+  if constexpr (MR == 1)
     if (k_stride == 1) return row_kernel<T, NV>(K, a, panel, init, out, std::make_index_sequence<kQuad<T>>{});
   constexpr int chains = MR * NV;
   constexpr int KU = chains >= 8 ? 1 : chains >= 3 ? 2 : 4;
@@ -190,9 +192,9 @@ FASTRNN_INLINE void for_parts(int64_t n, int64_t parts, Body&& body) {
   }
 }
 
-// body(k, depth) for each slice of K, of a panel of NV vectors. K is cut so that no sum runs over more than some hundred
-// terms, because sums of slices round less, and so that a slice of the panel is still in the cache when the next tile of rows
-// wants it. brief: slices of few terms, where a few tiles take turns in fetching a far panel.
+// body(k, depth) for each slice of K, of a panel of NV vectors. K is cut so that no sum runs over more than some
+// hundred terms, because sums of slices round less, and so that a slice of the panel is still in the cache when the
+// next tile of rows wants it. brief: slices of few terms, where a few tiles take turns in fetching a far panel.
 template <int NV, class Body>
 inline void for_slices(int64_t K, bool brief, Body&& body) {
   if (kMatrixTiles) return body(int64_t(0), K);  // they may compute a row twice, which must not be added to itself
@@ -201,8 +203,8 @@ inline void for_slices(int64_t K, bool brief, Body&& body) {
 }
 
 // out (rows, NV vectors) = bias (one panel row, or null; later slices: out) + a (rows, K; columns adjacent) * panel, of
-// which this is the slice [k, k + depth). next: the slice that is wanted after it, where that is far, or null. The first
-// tile fetches this one; the others find it in the first-level cache, and the far one would rest meanwhile.
+// which this is the slice [k, k + depth). next: the slice that is wanted after it, where that is far, or null: the first
+// tile fetches this one, the others find it in the first-level cache, and what is far would rest meanwhile.
 template <class T, int NV>
 inline void slice_product(int64_t k, int64_t depth, int64_t rows, const T* a, int64_t row_stride, const T* panel,
                           const T* bias, T* out, int64_t out_stride, const T* next) {
@@ -226,12 +228,14 @@ inline void slice_product(int64_t k, int64_t depth, int64_t rows, const T* a, in
 
 constexpr int64_t kFewRows = 64;  // from so many on, a slice of a far panel is in work for longer than it is fetched
 
-// Where a product's panels come from: whether from beyond the second-level cache, and the panel wanted after this one, or
-// null.
+// Where a product's panels come from: whether from beyond the second-level cache, and the panel wanted after this one,
+// or null.
 template <class T>
 struct From {
   bool far = false;
   const T* then = nullptr;
+  // What to ask for while a slice is in work: the panel's next slice, or after its last one the next panel.
+  const T* next(const T* slice, bool last) const { return !far ? nullptr : last ? then : slice; }
 };
 
 // out (rows, NV vectors) = bias (one panel row, or null) + a (rows, K; columns adjacent) * panel (K, NV vectors)
@@ -240,9 +244,7 @@ inline void panel_product(int64_t rows, int64_t K, const T* a, int64_t row_strid
                           T* out, int64_t out_stride = NV * kLanes<T>, const From<T>& from = {}) {
   for_slices<NV>(K, from.far && rows < kFewRows, [&](int64_t k, int64_t depth) {
     slice_product<T, NV>(k, depth, rows, a, row_stride, panel, bias, out, out_stride,
-                         !from.far       ? nullptr
-                         : k + depth < K ? panel + (k + depth) * NV * kLanes<T>
-                                         : from.then);
+                         from.next(panel + (k + depth) * NV * kLanes<T>, k + depth == K));
   });
 }
 
@@ -268,8 +270,8 @@ template <class T>
 inline void plain_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* operand, int64_t n,
                           int64_t p, T* out, int64_t out_stride, const From<T>& from = {}) {
   for_slices<2>(K, from.far && rows < kFewRows, [&](int64_t k, int64_t depth) {
-    const T* next = !from.far ? nullptr : k + depth < K ? plain_row(operand, K, n, p, k + depth) : from.then;
-    plain_slice(k, depth, rows, K, a, row_stride, operand, n, p, out, out_stride, next);
+    plain_slice(k, depth, rows, K, a, row_stride, operand, n, p, out, out_stride,
+                from.next(plain_row(operand, K, n, p, k + depth), k + depth == K));
   });
 }
 

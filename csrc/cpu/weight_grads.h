@@ -56,8 +56,8 @@ struct Terms {
   int64_t first, last;
 };
 
-// What an outer product has on its left: tiles of columns side by side. A slice of a panel meets all of them while it is
-// in the first-level cache: where panels are far, several.
+// What an outer product has on its left: tiles of columns side by side. A slice of a panel meets all of them while it
+// is in the first-level cache: where panels are far, several.
 template <class T>
 struct Group {
   static constexpr int kMost = kMatrixTiles ? 1 : 4;
@@ -70,10 +70,10 @@ struct Group {
 };
 
 // c (·, n) [+]= a^T * panel, for n columns at most; rows of c at ldc; panel [words][NV vectors] (pack.h). Sums run over
-// slices of the rows, so that they round less. next: the panel that is wanted after this one, where that is far, or null
+// slices of the rows, so that they round less.
 template <class T, int NV>
 inline void add_outer_panel(const Group<T>& a, const Terms& terms, const T* panel, int64_t n, T* c, int64_t ldc,
-                            bool accumulate, const T* next) {
+                            bool accumulate, const From<T>& from) {
   constexpr int64_t width = NV * kLanes<T>;
   // where false, tiles are finished aside, and only their columns within n copied
   bool whole = n >= width;
@@ -84,18 +84,16 @@ inline void add_outer_panel(const Group<T>& a, const Terms& terms, const T* pane
   const int64_t stride = whole ? ldc : width;
   const auto sum = [&](const Columns<T>& tile) { return whole ? c + tile.row * ldc : edges[&tile - a.begin()]; };
 #if defined(FASTRNN_AMX)
-  (void)terms, (void)next;  // tiles take all
+  (void)terms, (void)from;  // tiles take all
   for (const Columns<T>& tile : a)
     matrix_product<NV>(tile.count, tile.depth, tile.data, tile.stride, panel, accumulate && whole ? sum(tile) : nullptr,
                        stride, sum(tile), stride);
 #else
   constexpr int64_t pitch = Columns<T>::kPitch;
-  const int64_t terms_in_all = terms.last - terms.first;
-  for_slices<NV>(terms_in_all, false, [&](int64_t from, int64_t depth) {
-    const bool add = from || (accumulate && whole);
-    const int64_t k = terms.first + from;
-    Shares shares(next && from + depth < terms_in_all ? panel + (k + depth) * width : next,
-                  depth * width * int64_t(sizeof(T)), a.size);
+  for_slices<NV>(terms.last - terms.first, false, [&](int64_t done, int64_t depth) {
+    const bool add = done || (accumulate && whole);
+    const int64_t k = terms.first + done, after = k + depth;
+    Shares shares(from.next(panel + after * width, after == terms.last), depth * width * int64_t(sizeof(T)), a.size);
     for (const Columns<T>& left : a)
       tile<T, NV>(int(left.count), depth, left.data + k * pitch, 1, pitch, panel + k * width, add ? sum(left) : nullptr,
                   stride, sum(left), stride, shares.take());
@@ -119,12 +117,12 @@ inline void add_outer(const Group<T>& a, const Terms& terms, const T* operand, i
   constexpr int64_t W2 = 2 * kLanes<T>;
   const int64_t depth = a.begin()->depth;
   for (int64_t p = 0; p < panels<T>(n); ++p) {
-    const T *panel = plain_row(operand, depth, n, p, 0),
-            *next = far && p + 1 < panels<T>(n) ? plain_row(operand, depth, n, p + 1, terms.first) : nullptr;
+    const T* panel = plain_row(operand, depth, n, p, 0);
+    const From<T> from{far, p + 1 < panels<T>(n) ? plain_row(operand, depth, n, p + 1, terms.first) : nullptr};
     if (panel_vectors<T>(n, p) == 1)
-      add_outer_panel<T, 1>(a, terms, panel, n - p * W2, c + p * W2, n, accumulate, next);
+      add_outer_panel<T, 1>(a, terms, panel, n - p * W2, c + p * W2, n, accumulate, from);
     else
-      add_outer_panel<T, 2>(a, terms, panel, n - p * W2, c + p * W2, n, accumulate, next);
+      add_outer_panel<T, 2>(a, terms, panel, n - p * W2, c + p * W2, n, accumulate, from);
   }
 }
 
@@ -148,9 +146,8 @@ class WeightGrads {
         dh_stride_(dh_stride),
         chunk_(chunk),
         native_(l_.dtype == kNative<T>),
-        far_(((f.dw_ih ? panels<T>(l_.I) : 0) + (f.dw_hh ? panels<T>(R_) : 0)) * panel_words(chunk) * W2 *
-                 int64_t(sizeof(T)) >=
-             machine().far_bytes) {
+        far_(machine().far(((f.dw_ih ? panels<T>(l_.I) : 0) + (f.dw_hh ? panels<T>(R_) : 0)) * panel_words(chunk) * W2 *
+                           int64_t(sizeof(T)))) {
     columns_ = ws.take<T>(members * (far_ ? Group<T>::kMost : 1) * Columns<T>::size(chunk));
     const auto sum = [&](void* result, int64_t size) {
       return native_ && direct ? static_cast<T*>(result) : ws.take<T>(size);

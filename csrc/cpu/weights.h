@@ -70,8 +70,8 @@ class GateWeights {
       });
   }
 
-  // out (rows, gate, unit of the block) = b_ih + W_ih x; x (rows, I), and b_hh + W_hh h; h (rows, R). then: the index of
-  // the block that is wanted after this one, or -1
+  // out (rows, gate, unit of the block) = b_ih + W_ih x; x (rows, I), and b_hh + W_hh h; h (rows, R). then: the index
+  // of the block that is wanted after this one, or -1
   void input(const Block& b, int64_t then, int64_t rows, const T* x, int64_t stride, T* scratch, T* out) const {
     product(b, from(far_ih_, w_ih_, l_.I, then), rows, l_.I, x, stride, 0, w_ih_, w_.w_ih, b_ih_ + b.index * W, scratch,
             out);
@@ -205,8 +205,8 @@ class TransposedWeights {
     return late_;
   }
 
-  // out (rows, columns of panel p of R) = dg W_hh; dg (rows, G*H), the part that goes through h; then: the panel that is
-  // wanted after this one, or -1
+  // out (rows, columns of panel p of R) = dg W_hh; dg (rows, G*H), the part that goes through h; then: the panel that
+  // is wanted after this one, or -1
   void hidden(int64_t p, int64_t then, int64_t rows, const T* dg, int64_t stride, T* out) const {
     plain_product(rows, depth_, dg, stride, w_hh_, l_.R(), p, out, W2,
                   From<T>{far_hh_, then < 0 ? nullptr : plain_row(w_hh_, depth_, l_.R(), then, 0)});

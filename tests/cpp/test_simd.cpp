@@ -130,7 +130,26 @@ void check_product() {
     }
 }
 
+// A slice is dealt out whole and in order, nothing of it to the first tile, little more than there is.
+void check_shares() {
+  static const char slice[1] = {};
+  for (int64_t tiles : {1, 2, 3, 7})
+    for (int64_t bytes : {0, 64, 128, 4096, 32768}) {
+      Shares shares(slice, bytes, tiles), none(nullptr, bytes, tiles);
+      const Ahead first = shares.take();
+      CHECK(first.first == first.last && !none.take().last, "shares of the first tile");
+      const char* end = slice;
+      for (int64_t i = 1; i < tiles; ++i) {
+        const Ahead own = shares.take(), nothing = none.take();
+        CHECK(own.first == end && own.last >= own.first && !nothing.last, "share %d", int(i));
+        end = own.last;
+      }
+      if (tiles > 1) CHECK(end - slice >= bytes && end - slice < bytes + tiles * 2 * kLine, "shares of %d", int(bytes));
+    }
+}
+
 int main() {
+  check_shares();
   check_functions();
   using V = Vec<float>;
   check_storage(one_from<from_bf16<V, Lanes32>>, one_to<to_bf16<V, Lanes32>>, 0x7f80, "bf16");

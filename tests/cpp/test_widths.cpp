@@ -1,6 +1,6 @@
 // The whole layer with the widest vectors, which few machines have, against the narrowest: the compiler splits 64-byte
-// vectors into what the processor has, so tiles, packing and tails of the AVX-512 build run anywhere. The widest also take
-// all panels for far ones.
+// vectors into what the processor has, so tiles, packing and tails of the AVX-512 build run anywhere. The widest also
+// take all panels for far ones.
 // Linked with layer_f32.cpp and layer_f64.cpp, each compiled as ISA `wide` and as ISA `narrow`, and with layer_bf16.cpp
 // as ISA `pairs`: its products of bf16 pairs, here in fp32, against fp32 arithmetic on the same bf16 data; and with
 // layer_amx.cpp as ISA `tiles`: the same by matrix tiles, which a compiler without the instructions emulates.
