@@ -275,37 +275,71 @@ inline void plain_product(int64_t rows, int64_t K, const T* a, int64_t row_strid
   });
 }
 
-// The same product with weights as they lie, w (columns of the panel, K) row-major: for a call of a few rows, where to
-// pack the weights would cost more than to multiply by them. gate_stride: rows of w from one vector of the panel to the
-// next; n: how many lanes of a vector are there; the others become bias alone, and w is not read for them.
+// Lanes [row][unit], R rows: the dot products of rows of a, K values each, with L / R rows of w.
+template <class T, int R>
+FASTRNN_INLINE Vec<T> dot_products(int64_t K, const T* a, int64_t row_stride, const void* const* w) {
+  using V = Vec<T>;
+  constexpr int L = kLanes<T>, U = L / R, values = kPairs ? 2 * L : L;
+  V sums[L] = {};
+  const auto add = [&](int64_t k, int64_t left) __attribute__((always_inline)) {
+    V x[R];
+    FASTRNN_UNROLL
+    for (int r = 0; r < R; ++r) x[r] = load_words<T>(at(a + r * row_stride, kOperand<T>, k), kOperand<T>, left);
+    FASTRNN_UNROLL
+    for (int u = 0; u < U; ++u) {
+      const V wu = load_words<T>(at(w[u], kOperand<T>, k), kOperand<T>, left);
+      FASTRNN_UNROLL
+      for (int r = 0; r < R; ++r) sums[r * U + u] = multiply_add<T>(sums[r * U + u], x[r], wu);
+    }
+  };
+  int64_t k = 0;
+  for (; k + values <= K; k += values) add(k, values);
+  if (k < K) add(k, K - k);
+  return add_across<T>(sums);
+}
+
+// Rows [first, last), R by R, of one vector of columns of the product below: out and bias at that vector, rows of out
+// `width` apart; w: the rows of weights of its lanes, of which n are there.
+template <class T, int R>
+FASTRNN_NOINLINE void unpacked_rows(int64_t first, int64_t last, int64_t K, const T* a, int64_t row_stride,
+                                    const void* const* w, int64_t n, const T* bias, T* out, int64_t width) {
+  constexpr int L = kLanes<T>, U = L / R;
+  for (int u = 0; u < L; u += U)
+    for (int64_t r = first; r < last; r += R) {
+      T sums[L];  // [row][unit]
+      store(sums, dot_products<T, R>(K, a + r * row_stride, row_stride, w + u));
+      for (int i = 0; i < L; ++i) {
+        const int l = u + i % U;
+        out[(r + i / U) * width + l] = (l < n ? sums[i] : T(0)) + bias[l];
+      }
+    }
+}
+
+// The same product with weights as they lie, w (columns of the panel, K) row-major: for a call of few rows, where to
+// pack the weights would cost more than to multiply by them. Rows go four by four, so that each load serves four
+// products. gate_stride: rows of w from one vector of the panel to the next; n: how many lanes of a vector are there; the
+// others become bias alone, and w is not read for them.
 template <class T, int NV>
 inline void unpacked_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const void* w,
                              int64_t gate_stride, const int64_t (&n)[NV], const T* bias, T* out) {
-  using V = Vec<T>;
-  constexpr int L = kLanes<T>, values = kPairs ? 2 * L : L;  // K counts values here
-  for (int j = 0; j < NV; ++j) {
+  constexpr int L = kLanes<T>;
+  constexpr int64_t width = NV * L;
+  for (int j = 0; j < NV; ++j, bias += L, out += L) {
     if (n[j] <= 0) {
-      for (int64_t r = 0; r < rows; ++r) store(out + (r * NV + j) * L, load(bias + j * L));
+      for (int64_t r = 0; r < rows; ++r) store(out + r * width, load(bias));
       continue;
     }
-    const void* lanes[L];  // rows of w; a lane that is not there reads the first one, and is masked below
+    const void* lanes[L];  // one that is not there reads the first one
     for (int l = 0; l < L; ++l) lanes[l] = at(w, kOperand<T>, (j * gate_stride + (l < n[j] ? l : 0)) * K);
-    for (int64_t r = 0; r < rows; ++r) {
-      const T* x = a + r * row_stride;
-      V sums[L] = {};
-      const auto add = [&](int64_t k, int64_t left) __attribute__((always_inline)) {
-        const V xk = load_words<T>(at(x, kOperand<T>, k), kOperand<T>, left);
-        FASTRNN_UNROLL
-        for (int l = 0; l < L; ++l)
-          sums[l] = multiply_add<T>(sums[l], xk, load_words<T>(at(lanes[l], kOperand<T>, k), kOperand<T>, left));
-      };
-      int64_t k = 0;
-      for (; k + values <= K; k += values) add(k, values);
-      if (k < K) add(k, K - k);
-      V sum = add_across<T>(sums);
-      for (int64_t l = n[j]; l < L; ++l) sum[l] = 0;
-      store(out + (r * NV + j) * L, sum + load(bias + j * L));
+    int64_t done = 0;
+    if constexpr (L >= 4) {
+      const int64_t fours = rows / 4 * 4;
+      if (fours) unpacked_rows<T, 4>(done, fours, K, a, row_stride, lanes, n[j], bias, out, width);
+      done = fours;
     }
+    const int64_t twos = rows / 2 * 2;
+    if (done < twos) unpacked_rows<T, 2>(done, twos, K, a, row_stride, lanes, n[j], bias, out, width);
+    if (twos < rows) unpacked_rows<T, 1>(twos, rows, K, a, row_stride, lanes, n[j], bias, out, width);
   }
 }
 

@@ -17,7 +17,9 @@ class GateWeights {
   static constexpr int L = B_::L, G = B_::G, NV = B_::NV;
   static constexpr int64_t U = B_::U, W = B_::W;
   static constexpr bool kTakesHalf = sizeof(T) == 4 && !kPairs;
-  static constexpr int64_t kUnpackedRows = 4;  // up to so many rows in all, weights are read as they lie
+  // Up to so many rows in all, weights are read as they lie: to pack one takes as long as its products with some forty
+  // rows, or with a hundred where it is far.
+  static constexpr int64_t kUnpackedRows = 64;
 
  public:
   using Block = typename B_::Block;
