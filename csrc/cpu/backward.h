@@ -289,7 +289,7 @@ class Backward {
         saved_parts_(Blocks<Cell, T>::saved_parts(static_cast<const T*>(f.reserve), all_.rows(), f.layer.H,
                                                   f.layer.B / kPartRows)),
         plan_(make_plan<T>(Pass::backward, f.layer, all_.rows(), Cell::kGates, panels<T>(f.layer.R()), saved_parts_)),
-        weights_(f, plan_, plan_.parts == 1 && all_.rows() <= plan_.chunk_rows, ws_),
+        weights_(f, plan_, all_.rows(), plan_.parts == 1 && all_.rows() <= plan_.chunk_rows, ws_),
         parts_(plan_, ws_, [&](Part* memory, int part, int parts) {
           new (memory) Part(f, plan_, weights_, Steps(f.layer, begins_, ws_, part, parts, saved_parts_ > 1),
                             parts == 1 ? plan_.threads : 1, part == 0, ws_);

@@ -78,11 +78,15 @@ class Shares {
 };
 
 // KU independent sums hide the FMA latency where a tile has few accumulators.
-template <class T, int NV, int MR, int KU>
+// InMatrix: the panel is columns of a matrix as it lies, whose rows are `pitch` apart; else it is packed, and pitch is
+// what it must be.
+template <class T, int NV, int MR, int KU, bool InMatrix = false>
 FASTRNN_NOINLINE void tile_kernel(int64_t K, const T* a, int64_t row_stride, int64_t k_stride, const T* panel,
-                                  const T* init, int64_t init_stride, T* out, int64_t out_stride, Ahead ahead) {
+                                  const T* init, int64_t init_stride, T* out, int64_t out_stride, Ahead ahead,
+                                  int64_t pitch = 0) {
   using V = Vec<T>;
   constexpr int L = kLanes<T>;
+  if (!InMatrix) pitch = NV * L;
   V acc[KU][MR][NV];
   FASTRNN_UNROLL
   for (int r = 0; r < MR; ++r) {
@@ -100,9 +104,9 @@ FASTRNN_NOINLINE void tile_kernel(int64_t K, const T* a, int64_t row_stride, int
   const auto next = [&]() __attribute__((always_inline)) {
     FASTRNN_UNROLL
     for (int u = 0; u < KU; ++u)
-      rank_one<T, NV, MR>(acc[u], a + u * k_stride, high + u * k_stride, row_stride, panel + u * NV * L);
+      rank_one<T, NV, MR>(acc[u], a + u * k_stride, high + u * k_stride, row_stride, panel + u * pitch);
     a += KU * k_stride, high += KU * k_stride;
-    panel += KU * NV * L;
+    panel += KU * pitch;
     k += KU;
   };
   // The results' lines are needed when the sums are done, and often far away. They are asked for row by row: all at
@@ -119,7 +123,7 @@ FASTRNN_NOINLINE void tile_kernel(int64_t K, const T* a, int64_t row_stride, int
     next();
   }
   while (k + KU <= K) next();
-  for (; k < K; ++k, a += k_stride, high += k_stride, panel += NV * L)
+  for (; k < K; ++k, a += k_stride, high += k_stride, panel += pitch)
     rank_one<T, NV, MR>(acc[0], a, high, row_stride, panel);
   FASTRNN_UNROLL
   for (int r = 0; r < MR; ++r) {
@@ -272,6 +276,28 @@ inline void plain_product(int64_t rows, int64_t K, const T* a, int64_t row_strid
   for_slices<2>(K, from.far && rows < kFewRows, [&](int64_t k, int64_t depth) {
     plain_slice(k, depth, rows, K, a, row_stride, operand, n, p, out, out_stride,
                 from.next(plain_row(operand, K, n, p, k + depth), k + depth == K));
+  });
+}
+
+// out (rows, 2L) [+]= a (rows, K; columns adjacent) * two vectors of columns of a matrix as it lies, its rows `pitch`
+// apart: for few rows, where to pack them would cost more. `add`: to what is in out.
+template <class T, int MR = kTileRows<2>>
+inline void matrix_tile(int rows, int64_t K, const T* a, int64_t row_stride, const T* matrix, int64_t pitch, bool add,
+                        T* out, int64_t out_stride) {
+  if constexpr (MR > 1)
+    if (rows < MR) return matrix_tile<T, MR - 1>(rows, K, a, row_stride, matrix, pitch, add, out, out_stride);
+  constexpr int KU = MR >= 4 ? 1 : MR >= 2 ? 2 : 4;
+  tile_kernel<T, 2, MR, KU, true>(K, a, row_stride, 1, matrix, add ? out : nullptr, out_stride, out, out_stride,
+                                  Ahead{}, pitch);
+}
+template <class T>
+inline void matrix_columns_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* matrix,
+                                   int64_t pitch, bool add, T* out, int64_t out_stride) {
+  for_slices<2>(K, false, [&](int64_t k, int64_t depth) {
+    for_parts(rows, (rows + kTileRows<2> - 1) / kTileRows<2>, [&](int64_t r, int64_t m) {
+      matrix_tile<T>(int(m), depth, a + r * row_stride + k, row_stride, matrix + k * pitch, pitch, add || k > 0,
+                     out + r * out_stride, out_stride);
+    });
   });
 }
 

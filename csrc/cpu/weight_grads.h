@@ -310,14 +310,18 @@ class WeightGrads {
     const auto in_place = [&](int64_t p) { return native_ && columns(p) % L == 0; };
     weights_.for_input_slices([&](int64_t k, int64_t depth) {
       for (int64_t p = p0; p < p1; ++p)
-        if (in_place(p))
+        if (in_place(p) && !weights_.lies(l_.I, p))
           for_rows([&](const T* from, int64_t rows, int64_t row) {
             weights_.input_slice(k, depth, p, p + 1 < p1 ? p + 1 : -1, rows, from, stride_,
                                  static_cast<T*>(f_.dx) + row * l_.I + p * W2, stride);
           });
     });
     for (int64_t p = p0; p < p1; ++p)
-      if (!in_place(p))
+      if (in_place(p) && weights_.lies(l_.I, p))
+        for_rows([&](const T* from, int64_t rows, int64_t row) {
+          weights_.input(p, rows, from, stride_, static_cast<T*>(f_.dx) + row * l_.I + p * W2, stride);
+        });
+      else if (!in_place(p))
         for_rows([&](const T* from, int64_t rows, int64_t row) {
           weights_.input(p, rows, from, stride_, scratch, W2);
           for (int64_t r = 0; r < rows; ++r)

@@ -9,6 +9,10 @@
 namespace fastrnn {
 inline namespace FASTRNN_ISA {
 
+// Up to so many rows in all, weights are read as they lie: to pack one takes as long as its products with some forty
+// rows, or with a hundred where it is far.
+constexpr int64_t kUnpackedRows = 64;
+
 // Forward's: panels of a unit block, all gates side by side. A call of few rows reads them as they lie; `half` in their
 // place are bf16 words.
 template <class Cell, class T>
@@ -17,9 +21,6 @@ class GateWeights {
   static constexpr int L = B_::L, G = B_::G, NV = B_::NV;
   static constexpr int64_t U = B_::U, W = B_::W;
   static constexpr bool kTakesHalf = sizeof(T) == 4 && !kPairs;
-  // Up to so many rows in all, weights are read as they lie: to pack one takes as long as its products with some forty
-  // rows, or with a hundred where it is far.
-  static constexpr int64_t kUnpackedRows = 64;
 
  public:
   using Block = typename B_::Block;
@@ -182,13 +183,14 @@ class TransposedWeights {
 
  public:
   // one_chunk: dx is made once, after all steps: then W_ih may take W_hh's place, where no dhx asks for that again
-  TransposedWeights(const BackwardArgs& f, const Plan& plan, bool one_chunk, Workspace& ws)
+  TransposedWeights(const BackwardArgs& f, const Plan& plan, int64_t all_rows, bool one_chunk, Workspace& ws)
       : w_(f.w),
         l_(f.layer),
         depth_(panel_words(G * l_.H)),
         far_ih_(plan.far(panels<T>(l_.I) * depth_ * W2 * int64_t(sizeof(T)))),
         far_hh_(plan.far(panels<T>(l_.R()) * depth_ * W2 * int64_t(sizeof(T)))),
-        late_(one_chunk && f.dx && !f.dhx && panels<T>(l_.I) <= panels<T>(l_.R())) {
+        as_it_lies_(!kPairs && l_.dtype == kOperand<T> && all_rows <= kUnpackedRows),
+        late_(one_chunk && !as_it_lies_ && f.dx && !f.dhx && panels<T>(l_.I) <= panels<T>(l_.R())) {
     w_hh_ = ws.take<T>(panels<T>(l_.R()) * depth_ * W2);
     if (f.dx) w_ih_ = late_ ? w_hh_ : ws.take<T>(panels<T>(l_.I) * depth_ * W2);
     if (l_.P) w_hr_ = ws.take<T>(panels<T>(l_.H) * panel_words(l_.P) * W2);
@@ -210,13 +212,19 @@ class TransposedWeights {
   // out (rows, columns of panel p of R) = dg W_hh; dg (rows, G*H), the part that goes through h; then: the panel that
   // is wanted after this one, or -1
   void hidden(int64_t p, int64_t then, int64_t rows, const T* dg, int64_t stride, T* out) const {
+    if (lies(l_.R(), p))
+      return in_matrix(w_.w_hh, l_.R(), [](int j) { return Cell::gate_of_h(j); }, p, rows, dg, stride, out, W2);
     plain_product(rows, depth_, dg, stride, w_hh_, l_.R(), p, out, W2,
                   From<T>{far_hh_, then < 0 ? nullptr : plain_row(w_hh_, depth_, l_.R(), then, 0)});
   }
   // the same for I and W_ih; and slice by slice of G*H, each adding to what the ones before have left in out
   void input(int64_t p, int64_t rows, const T* dg, int64_t stride, T* out, int64_t out_stride) const {
+    if (lies(l_.I, p))
+      return in_matrix(w_.w_ih, l_.I, [](int j) { return Cell::gate_of_x(j); }, p, rows, dg, stride, out, out_stride);
     plain_product(rows, depth_, dg, stride, w_ih_, l_.I, p, out, out_stride);
   }
+  // Whether panel p of n columns is read where the weights lie; `input` then takes it whole.
+  bool lies(int64_t n, int64_t p) const { return as_it_lies_ && (p + 1) * W2 <= n; }
   template <class Body>
   void for_input_slices(Body&& body) const {
     for_slices<2>(depth_, false, body);
@@ -242,16 +250,28 @@ class TransposedWeights {
   void pack(const Member& m, T* dst, const void* w, int64_t n, int64_t rows, Row&& row) const {
     int64_t a, b;
     m.share(panels<T>(n), 1, a, b);
+    while (a < b && dst != w_hr_ && lies(n, a)) ++a;
+    if (a == b) return;
     RowPacker<T> packer(dst, panel_words(rows), l_.dtype, n, a, b);
     for (int64_t k = 0; k < rows; ++k) packer.add(at(w, l_.dtype, row(k) * n));
     packer.finish();
+  }
+
+  // out (rows, 2L) = dg * the columns of panel p of w (G*H, n)
+  template <class Gate>
+  void in_matrix(const void* w, int64_t n, Gate&& gate, int64_t p, int64_t rows, const T* dg, int64_t stride, T* out,
+                 int64_t out_stride) const {
+    const T* columns = static_cast<const T*>(w) + p * W2;
+    for (int j = 0; j < G; ++j)
+      matrix_columns_product(rows, l_.H, dg + j * l_.H, stride, columns + gate(j) * l_.H * n, n, j > 0, out,
+                             out_stride);
   }
 
   const Weights& w_;
   const Layer& l_;
   const int64_t depth_;
   const bool far_ih_, far_hh_;  // beyond a thread's second-level cache
-  const bool late_;
+  const bool as_it_lies_, late_;
   T *w_hh_, *w_ih_ = nullptr, *w_hr_ = nullptr;  // [panel of R, I][words of G*H][2L]; [panel of H][words of P][2L]
 };
 
