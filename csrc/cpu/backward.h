@@ -298,6 +298,7 @@ class Backward {
   }
 
   const Plan& plan() const { return plan_; }
+  bool packed() const { return weights_.packed(); }
 
   void operator()(const Member& m) const {
     const MatrixTiles tiles;

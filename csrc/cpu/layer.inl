@@ -40,7 +40,7 @@ template <class T>
 void layer_backward(int cell, const BackwardArgs& args) {
   with_cell<T>(cell, [&](auto c) {
     const Backward<decltype(c), T> pass(args);
-    log_plan("backward", cell_name(cell), args.layer, pass.plan(), true);
+    log_plan("backward", cell_name(cell), args.layer, pass.plan(), pass.packed());
     run_team(pass.plan().threads, pass);
   });
 }

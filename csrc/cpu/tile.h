@@ -169,18 +169,20 @@ FASTRNN_NOINLINE void row_kernel(int64_t K, const T* a, const T* panel, const T*
   }
 }
 
-template <class T, int NV, int MR = kTileRows<NV>>
+template <class T, int NV, bool InMatrix = false, int MR = kTileRows<NV>>
 inline void tile(int rows, int64_t K, const T* a, int64_t row_stride, int64_t k_stride, const T* panel, const T* init,
-                 int64_t init_stride, T* out, int64_t out_stride, Ahead ahead = {}) {
+                 int64_t init_stride, T* out, int64_t out_stride, Ahead ahead = {}, int64_t pitch = 0) {
   if constexpr (MR > 1)
     if (rows < MR)
-      return tile<T, NV, MR - 1>(rows, K, a, row_stride, k_stride, panel, init, init_stride, out, out_stride, ahead);
+      return tile<T, NV, InMatrix, MR - 1>(rows, K, a, row_stride, k_stride, panel, init, init_stride, out, out_stride,
+                                           ahead, pitch);
   // a tile of one row is the only one: nothing is asked for ahead
-  if constexpr (MR == 1)
+  if constexpr (MR == 1 && !InMatrix)
     if (k_stride == 1) return row_kernel<T, NV>(K, a, panel, init, out, std::make_index_sequence<kQuad<T>>{});
   constexpr int chains = MR * NV;
   constexpr int KU = chains >= 8 ? 1 : chains >= 3 ? 2 : 4;
-  tile_kernel<T, NV, MR, KU>(K, a, row_stride, k_stride, panel, init, init_stride, out, out_stride, ahead);
+  tile_kernel<T, NV, MR, KU, InMatrix>(K, a, row_stride, k_stride, panel, init, init_stride, out, out_stride, ahead,
+                                       pitch);
 }
 
 // body(first, size) for each of the `parts` parts of n, which differ by at most one. One division at most: next to the
@@ -280,23 +282,15 @@ inline void plain_product(int64_t rows, int64_t K, const T* a, int64_t row_strid
 }
 
 // out (rows, 2L) [+]= a (rows, K; columns adjacent) * two vectors of columns of a matrix as it lies, its rows `pitch`
-// apart: for few rows, where to pack them would cost more. `add`: to what is in out.
-template <class T, int MR = kTileRows<2>>
-inline void matrix_tile(int rows, int64_t K, const T* a, int64_t row_stride, const T* matrix, int64_t pitch, bool add,
-                        T* out, int64_t out_stride) {
-  if constexpr (MR > 1)
-    if (rows < MR) return matrix_tile<T, MR - 1>(rows, K, a, row_stride, matrix, pitch, add, out, out_stride);
-  constexpr int KU = MR >= 4 ? 1 : MR >= 2 ? 2 : 4;
-  tile_kernel<T, 2, MR, KU, true>(K, a, row_stride, 1, matrix, add ? out : nullptr, out_stride, out, out_stride,
-                                  Ahead{}, pitch);
-}
+// apart: for few rows, where to pack them would cost more. add: to what is in out.
 template <class T>
 inline void matrix_columns_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* matrix,
                                    int64_t pitch, bool add, T* out, int64_t out_stride) {
   for_slices<2>(K, false, [&](int64_t k, int64_t depth) {
     for_parts(rows, (rows + kTileRows<2> - 1) / kTileRows<2>, [&](int64_t r, int64_t m) {
-      matrix_tile<T>(int(m), depth, a + r * row_stride + k, row_stride, matrix + k * pitch, pitch, add || k > 0,
-                     out + r * out_stride, out_stride);
+      T* o = out + r * out_stride;
+      tile<T, 2, true>(int(m), depth, a + r * row_stride + k, row_stride, 1, matrix + k * pitch, add || k ? o : nullptr,
+                       out_stride, o, out_stride, Ahead{}, pitch);
     });
   });
 }

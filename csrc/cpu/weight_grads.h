@@ -317,7 +317,7 @@ class WeightGrads {
           });
     });
     for (int64_t p = p0; p < p1; ++p)
-      if (in_place(p) && weights_.lies(l_.I, p))
+      if (weights_.lies(l_.I, p))  // and whole, and so in place
         for_rows([&](const T* from, int64_t rows, int64_t row) {
           weights_.input(p, rows, from, stride_, static_cast<T*>(f_.dx) + row * l_.I + p * W2, stride);
         });

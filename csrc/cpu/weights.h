@@ -1,4 +1,4 @@
-// The weights as the passes read them: packed once a call, by the whole team, for all its parts.
+// The weights as the passes read them: packed once a call, by the whole team, for all its parts, or as they lie.
 #pragma once
 #include "half.h"
 #include "plan.h"
@@ -175,7 +175,8 @@ class GateWeights {
   T *b_ih_, *b_hh_;                      // [block][gate][unit]
 };
 
-// Backward's: the transposed ones, for dh = dg W_hh, dx = dg W_ih and what comes through a projection.
+// Backward's: the transposed ones, for dh = dg W_hh, dx = dg W_ih and what comes through a projection. Columns of a
+// matrix as it lies are panels, too, though their rows are far apart: few rows use them so.
 template <class Cell, class T>
 class TransposedWeights {
   static constexpr int L = kLanes<T>, G = Cell::kGates;
@@ -197,10 +198,10 @@ class TransposedWeights {
   }
 
   void prepare(const Member& m) const {
-    pack(m, w_hh_, w_.w_hh, l_.R(), G * l_.H,
+    pack(m, w_hh_, w_.w_hh, l_.R(), lying(l_.R()), G * l_.H,
          [&](int64_t k) { return Cell::gate_of_h(int(k / l_.H)) * l_.H + k % l_.H; });
     if (w_ih_ && !late_) pack_input(m);
-    if (w_hr_) pack(m, w_hr_, w_.w_hr, l_.H, l_.P, [](int64_t k) { return k; });
+    if (w_hr_) pack(m, w_hr_, w_.w_hr, l_.H, 0, l_.P, [](int64_t k) { return k; });
   }
   // Whether W_ih is packed only now that the steps are done: then the panels that a member shall use are those that it
   // packs.
@@ -223,8 +224,9 @@ class TransposedWeights {
       return in_matrix(w_.w_ih, l_.I, [](int j) { return Cell::gate_of_x(j); }, p, rows, dg, stride, out, out_stride);
     plain_product(rows, depth_, dg, stride, w_ih_, l_.I, p, out, out_stride);
   }
-  // Whether panel p of n columns is read where the weights lie; `input` then takes it whole.
-  bool lies(int64_t n, int64_t p) const { return as_it_lies_ && (p + 1) * W2 <= n; }
+  // Whether panel p of n columns is read where the weights lie, as whole ones of few rows are; `input` takes it at once.
+  bool lies(int64_t n, int64_t p) const { return p < lying(n); }
+  bool packed() const { return !as_it_lies_; }
   template <class Body>
   void for_input_slices(Body&& body) const {
     for_slices<2>(depth_, false, body);
@@ -241,17 +243,19 @@ class TransposedWeights {
 
  private:
   void pack_input(const Member& m) const {
-    pack(m, w_ih_, w_.w_ih, l_.I, G * l_.H,
+    pack(m, w_ih_, w_.w_ih, l_.I, lying(l_.I), G * l_.H,
          [&](int64_t k) { return Cell::gate_of_x(int(k / l_.H)) * l_.H + k % l_.H; });
   }
 
-  // rows row(0), row(1), ... of w (·, n), as panels of n
+  int64_t lying(int64_t n) const { return as_it_lies_ ? n / W2 : 0; }
+
+  // rows row(0), row(1), ... of w (·, n), as panels of n, from panel `first` on
   template <class Row>
-  void pack(const Member& m, T* dst, const void* w, int64_t n, int64_t rows, Row&& row) const {
+  void pack(const Member& m, T* dst, const void* w, int64_t n, int64_t first, int64_t rows, Row&& row) const {
     int64_t a, b;
     m.share(panels<T>(n), 1, a, b);
-    while (a < b && dst != w_hr_ && lies(n, a)) ++a;
-    if (a == b) return;
+    a = std::max(a, first);
+    if (a >= b) return;
     RowPacker<T> packer(dst, panel_words(rows), l_.dtype, n, a, b);
     for (int64_t k = 0; k < rows; ++k) packer.add(at(w, l_.dtype, row(k) * n));
     packer.finish();
