@@ -1,11 +1,14 @@
-"""Memory for large reserves, kept from one training step to the next.
+"""Memory for large reserves and gradients, kept from one training step to the next.
 
-glibc gives pieces of 32 MiB and more back to the system as soon as they are freed, and the next step would then wait
-for the system to map and clear them anew.
+glibc gives pieces of 32 MiB and more back to the system as soon as they are freed, and smaller ones when what is free
+at the end of its heap is twice as large as the largest of them: as when an optimizer frees all gradients. The next step
+would then wait for the system to map and clear them anew, which can take longer than a small batch's step.
 """
 
+import math
 import mmap
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,34 +16,36 @@ import torch
 from torch import Tensor
 
 LEAST = 32 << 20
-"""Bytes from which on memory comes from here: smaller pieces glibc keeps by itself."""
+"""Bytes from which on a reserve comes from here."""
+LEAST_GRADIENT = 512 << 10
+"""Bytes from which on a gradient does: those of one layer are freed together."""
 MOST_KEPT = 256 << 20
 """Bytes that are kept at most while nobody uses them."""
 
 _FLAGS = getattr(mmap, "MAP_PRIVATE", 0) | getattr(mmap, "MAP_ANONYMOUS", 0)  # 0: a system without them
-_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 
 _free: list[mmap.mmap] = []  # in the order in which they were given back
 _used: dict[int, tuple[Any, mmap.mmap]] = {}  # by the address of the array that stands for the memory while it is used
 
 
-def take(count: int, dtype: torch.dtype) -> Tensor | None:
-    """(count) of float32 or float64, not initialised. The memory serves again once nothing refers to the tensor's
-    storage any more. None where it would not be large, or cannot be had: torch then says so in its own words.
+def take(sizes: Sequence[int], dtype: torch.dtype, least: int = LEAST) -> Tensor | None:
+    """A tensor of these sizes on the CPU, not initialised. Its memory serves again once nothing refers to the tensor's
+    storage any more. None where it would have less than `least` bytes, or cannot be had: torch then says so in its own
+    words.
 
     The storage cannot be resized.
     """
-    size = count * dtype.itemsize
-    if size < LEAST or not _FLAGS:
+    size = math.prod(sizes) * dtype.itemsize
+    if size < least or not _FLAGS:
         return None
     try:
         block = _block(size)
     except OSError:
         return None
-    array = np.frombuffer(block, _DTYPES[dtype], count)  # the storage refers to it, and to nothing else
+    array = np.frombuffer(block, np.uint8, size)  # the storage refers to it, and to nothing else
     key = id(array)
     _used[key] = weakref.ref(array, lambda _: _give_back(key)), block
-    return torch.from_numpy(array)
+    return torch.empty(0, dtype=dtype, device="cpu").set_(torch.from_numpy(array).untyped_storage(), 0, sizes)
 
 
 def _block(size: int) -> mmap.mmap:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function, forward_ad
 
-from fastrnn import _guards, _native, autograd, ops
+from fastrnn import _guards, _memory, _native, autograd, ops
 from fastrnn._checks import GATES
 from fastrnn._half import Halves
 
@@ -171,6 +171,8 @@ class _Call:
         self.sizes = inputs, units, GATES[cell] * units, _native.DTYPES[x.dtype]
         self.forward, self.backward = self._fixed(steps, batch_sizes)
         self.reserve = ops._reserve_spec(cell, x, units)
+        # whether a gradient may be
+        self.large = max(t.nbytes for t in tensors[:3]) >= _memory.LEAST_GRADIENT
         self.saved: list[Any] = []  # kinds of the tensors that forward saves
         # (which of dy, dh_n, dc_n are there) -> a guard
         self.ways_back: dict[tuple[bool, ...], _guards.Check] = {}
@@ -189,6 +191,7 @@ class _Call:
         call.batch_sizes, call.saved = batch_sizes, []
         call.forward, call.backward = call._fixed(len(batch_sizes), batch_sizes)
         call.reserve = ops._reserve_spec(self.cell, x, self.kind[1])
+        call.large = call.large or x.nbytes >= _memory.LEAST_GRADIENT
         return call
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -225,7 +228,7 @@ class _Call:
             by_row = (x, y, reserve, above[0]) if self.ragged else ()
             self.ways_back[there] = _guards.guard(tensors, [any(t is r for r in by_row) for t in tensors])
         results: Sequence[Any] = self.backward(
-            *(ops._new, _threads(), needed, *above, x, hx, cx, *weights[:4], y),
+            *(ops._new_gradient if self.large else ops._new, _threads(), needed, *above, x, hx, cx, *weights[:4], y),
             reserve if self.reserve[0] else None,
         )
         return results if results is not None else _report_freed(tensors)

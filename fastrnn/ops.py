@@ -77,8 +77,14 @@ def _reserve_spec(cell: str, x: Tensor, units: int) -> tuple[int, torch.dtype]:
 
 def _reserve(size: int, x: Tensor, dtype: torch.dtype) -> Tensor:
     """Memory for so many values beside x, which is on the CPU."""
-    large = _memory.take(size, dtype)
+    large = _memory.take((size,), dtype)
     return _empty((size,), x, dtype) if large is None else large
+
+
+def _new_gradient(x: Tensor, *sizes: int) -> Tensor:
+    """Memory for a gradient of x's dtype, beside x, which is on the CPU."""
+    large = _memory.take(sizes, x.dtype, _memory.LEAST_GRADIENT)
+    return _new(x, *sizes) if large is None else large
 
 
 def _forward_kernel(
@@ -145,7 +151,7 @@ def _backward_kernel(
 ) -> tuple[Tensor | None, ...]:
     steps, inputs, units, projected = _dims(cell, x, w_hh, w_hr, batch_sizes)
     like = (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr)
-    grads = [_empty(t.shape, x) if n and t is not None else None for n, t in zip(needed, like, strict=True)]
+    grads = [_new_gradient(x, *t.shape) if n and t is not None else None for n, t in zip(needed, like, strict=True)]
     x, x_step, x_row = _strided(x)  # type: ignore[assignment]
     y, y_step, y_row = _strided(y)  # type: ignore[assignment]
     dy, dy_step, dy_row = _strided(dy)

@@ -116,7 +116,13 @@ def emulated(emulated_module, monkeypatch):
 @pytest.fixture
 def poisoned(monkeypatch):
     """What the kernels are to fill comes filled with NaN, so a value left unwritten shows."""
-    for module, name in ((ops, "_empty"), (ops, "_new"), (ops, "_reserve"), (_cuda_layer, "_empty")):
+    for module, name in (
+        (ops, "_empty"),
+        (ops, "_new"),
+        (ops, "_new_gradient"),
+        (ops, "_reserve"),
+        (_cuda_layer, "_empty"),
+    ):
         empty = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *args, empty=empty: poison(empty(*args)))
 

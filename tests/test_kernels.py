@@ -28,6 +28,18 @@ def test_values_and_gradients(poisoned, cell, T, B, I, H):
 
 
 @pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("state", [False, True])
+@pytest.mark.parametrize("rows", range(1, 10))
+def test_few_rows(poisoned, cell, state, rows):
+    """Up to eight in all are multiplied where they lie; weights, too, near ones and those beyond a cache."""
+    assert_as_reference(Case(cell, 1, rows, 70, 129, state=state))
+    assert_as_reference(Case(cell, rows, 1, 40, 96, state=state, reverse=True))
+    assert_as_reference(ragged(Case(cell, 3, (rows + 2) // 3, 33, 65, state=state)))
+    if state and rows in (1, 4, 9):
+        assert_as_reference(Case(cell, 2, rows, 333, 380))
+
+
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("form", FORMS)
 def test_forms(poisoned, cell, reverse, form):

@@ -38,6 +38,7 @@ class BackwardPart {
     dg_ = ws.take<T>(chunk_ * stride_);
     dg_next_ = ws.take<T>(steps_.B() * stride_);
     scratch_ = ws.take<T>(members * chunk_ * W2);
+    if (weights.lies(R_, 0)) through_h_ = ws.take<T>(panels<T>(R_) * steps_.B() * W2);
     if (Cell::kHasCellState) carry_c_ = ws.take<T>(steps_.B() * l_.H);
     if (l_.P) {
       dh_ = ws.take<T>(chunk_ * dh_stride_);
@@ -114,36 +115,41 @@ class BackwardPart {
     const int64_t continuing = std::min(batch, next_batch);
     int64_t r0, r1;
     m.share(panels<T>(R_), 1, r0, r1);
+    if (through_h_ && next_batch)
+      weights_.hidden_in_place(r0, r1, f_.dhx ? next_batch : continuing, gate_gradients(next, 0), stride_,
+                               [&](int64_t p) { return through_h_ + p * steps_.B() * W2; });
     for (int64_t i = r0; i < r1; ++i) {
       // to and fro, so that a step begins with the weights that the one before has left in the cache
       const auto nth = [&](int64_t n) { return t & 1 ? r0 + r1 - 1 - n : n; };
       const int64_t p = nth(i), then = i + 1 < r1 ? nth(i + 1) : -1;
       if (continuing < next_batch) {  // rows whose first step was next_t: their gradient leaves through hx
-        if (f_.dhx) product(next, continuing, next_batch, p, -1, scratch);
-        leave(p, continuing, next_batch, scratch);
+        leave(p, continuing, next_batch, f_.dhx ? product(next, continuing, next_batch, p, -1, scratch) : nullptr);
       }
-      if (continuing) {
-        product(next, 0, continuing, p, then, scratch);
-        arrive(t, c, p, 0, continuing, scratch);
-      }
+      if (continuing) arrive(t, c, p, 0, continuing, product(next, 0, continuing, p, then, scratch));
       if (continuing < batch) arrive(t, c, p, continuing, batch, nullptr);
     }
     if (l_.P) through_projection(m, t, next_t, c, continuing, batch, next_batch, scratch);
     m.sync();
   }
 
-  // scratch (b - a, 2L) = dg_{next} W_hh; then: the panel after p, or -1
-  void product(const T* next, int64_t a, int64_t b, int64_t p, int64_t then, T* scratch) const {
-    const void* dg = at(next + a * stride_, kOperand<T>, Cell::kGradH * l_.H);
-    weights_.hidden(p, then, b - a, static_cast<const T*>(dg), stride_, scratch);
+  // (b - a, 2L): dg_{next} W_hh of rows [a, b), in scratch unless it is there; then: the panel after p, or -1
+  const T* product(const T* next, int64_t a, int64_t b, int64_t p, int64_t then, T* scratch) const {
+    if (weights_.lies(R_, p)) return through_h_ + (p * steps_.B() + a) * W2;
+    weights_.hidden(p, then, b - a, gate_gradients(next, a), stride_, scratch);
+    return scratch;
   }
 
-  void leave(int64_t p, int64_t a, int64_t b, const T* scratch) const {
+  // Row a of the part of dg that goes through h
+  const T* gate_gradients(const T* dg, int64_t a) const {
+    return static_cast<const T*>(at(dg + a * stride_, kOperand<T>, Cell::kGradH * l_.H));
+  }
+
+  void leave(int64_t p, int64_t a, int64_t b, const T* product) const {
     for (int64_t r = a; r < b; ++r)
       for (int v = 0; v < panel_vectors<T>(R_, p); ++v) {
         const int64_t column = p * W2 + v * L, n = R_ - column;
         if (f_.dhx) {
-          V dh = load(scratch + (r - a) * W2 + v * L);
+          V dh = load(product + (r - a) * W2 + v * L);
           if (Cell::kPassesH) dh += load_lanes<T>(carry_h_ + r * R_ + column, kNative<T>, n);
           store_lanes<T>(at(f_.dhx, l_.dtype, steps_.in_batch(r) * R_ + column), dh, l_.dtype, n);
         }
@@ -275,6 +281,7 @@ class BackwardPart {
   T *carry_h_, *carry_c_ = nullptr;
   T *dg_, *dg_next_,
       *scratch_;  // (chunk rows, GC*H); (B, GC*H) of the last step of the chunk before; a member's (chunk rows, 2L)
+  T* through_h_ = nullptr;               // [panel][B][2L]: dg_{next} W_hh where the panels of W_hh lie
   T *dh_ = nullptr, *hidden_ = nullptr;  // (chunk rows, P), (chunk rows, H): h's gradient and h before the projection
 };
 

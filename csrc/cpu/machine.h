@@ -25,6 +25,9 @@ struct Machine {
   // Panels that are so many bytes together are asked for while the ones before are in work. The second-level cache's
   // size: to ask for what is there already makes a product 5 % slower. None where the third level is near.
   int64_t far_bytes = 2 << 20;
+  int64_t second_level = 1 << 20;  // bytes of a core's second-level cache
+  // Whether one matrix of this size does not stay there beside another one.
+  bool past_second_level(int64_t bytes) const { return 2 * bytes >= second_level; }
   bool far(int64_t bytes) const { return bytes >= far_bytes; }
 
   Machine() {
@@ -34,11 +37,11 @@ struct Machine {
 #endif
 #if defined(_SC_LEVEL1_DCACHE_SIZE)
     if (sysconf(_SC_LEVEL1_DCACHE_SIZE) >= (48 << 10)) slice_bytes = 32 << 10;
-    if (sysconf(_SC_LEVEL2_CACHE_SIZE) > 0) far_bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    if (sysconf(_SC_LEVEL2_CACHE_SIZE) > 0) far_bytes = second_level = sysconf(_SC_LEVEL2_CACHE_SIZE);
 #endif
     if (near_l3) far_bytes = INT64_MAX;
 #if defined(FASTRNN_FAR_BYTES)  // tests: so that small layers' panels are far, too
-    far_bytes = FASTRNN_FAR_BYTES;
+    far_bytes = second_level = FASTRNN_FAR_BYTES;
 #endif
   }
 };

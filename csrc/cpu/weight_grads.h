@@ -146,8 +146,16 @@ class WeightGrads {
         dh_stride_(dh_stride),
         chunk_(chunk),
         native_(l_.dtype == kNative<T>),
+        few_(!kPairs && native_ && direct && !l_.P && steps.rows() <= kFewTerms),
         far_(machine().far(((f.dw_ih ? panels<T>(l_.I) : 0) + (f.dw_hh ? panels<T>(R_) : 0)) * panel_words(chunk) * W2 *
                            int64_t(sizeof(T)))) {
+    if (few_) {
+      zeros_ = ws.take<T>(R_);
+      std::fill(zeros_, zeros_ + R_, T(0));
+      dw_ih_ = static_cast<T*>(f.dw_ih), dw_hh_ = static_cast<T*>(f.dw_hh);
+      if (f.db_ih || f.db_hh) db_ = ws.take<T>(GC * l_.H);
+      return;
+    }
     columns_ = ws.take<T>(members * (far_ ? Group<T>::kMost : 1) * Columns<T>::size(chunk));
     const auto sum = [&](void* result, int64_t size) {
       return native_ && direct ? static_cast<T*>(result) : ws.take<T>(size);
@@ -169,6 +177,7 @@ class WeightGrads {
   // dg may be overwritten after it returns.
   void add(const Member& m, const Chunk& c, const T* dg, const T* dh, const T* hidden, T* scratch) const {
     if (!c.rows) return;  // a part's, of steps of which only others have rows
+    if (few_) return add_few(m, c, dg, scratch);
     // false for the first rows to be added
     const bool accumulate = l_.reverse ? c.begin != 0 : c.begin + c.rows != steps_.rows();
     pack_operands(m, c, hidden);
@@ -246,6 +255,36 @@ class WeightGrads {
     });
   }
 
+  // The same for a call of few rows, which are one chunk: what they are multiplied by is read where it lies.
+  void add_few(const Member& m, const Chunk& c, const T* dg, T* scratch) const {
+    if (f_.dx) add_dx(m, c, dg, scratch);
+    if (db_) add_db(m, c.rows, dg);
+    const T *x[kFewTerms], *h[kFewTerms], *gates[kFewTerms];
+    for (int64_t t = c.first; t < c.last; ++t)
+      for (int64_t r = 0, k = steps_.offset(t) - c.begin; r < steps_.batch(t); ++r, ++k) {
+        x[k] = static_cast<const T*>(steps_.row(f_.x, t, r));
+        const void* before = previous_h(t, r);
+        h[k] = before ? static_cast<const T*>(before) : zeros_;
+      }
+    int64_t a, b;
+    m.share(l_.H, 2, a, b);
+    const auto sum = [&](T* dw, int64_t column, int64_t gate, const T* const* of, int64_t n) {
+      for (int64_t k = 0; k < c.rows; ++k) gates[k] = dg + k * stride_ + column * l_.H;
+      if (dw) outer_product(c.rows, a, b, gates, of, n, dw + gate * l_.H * n);
+    };
+    for (int g = 0; g < G; ++g) {
+      sum(dw_ih_, Cell::kGradX + g, Cell::gate_of_x(g), x, l_.I);
+      sum(dw_hh_, Cell::kGradH + g, Cell::gate_of_h(g), h, R_);
+    }
+    m.sync();
+  }
+
+  // h_{t-1} of row r of step t; null: zeros
+  const void* previous_h(int64_t t, int64_t r) const {
+    if (r < steps_.continuing(t)) return steps_.row(f_.y, steps_.before(t), r);
+    return f_.hx ? at(f_.hx, l_.dtype, steps_.in_batch(r) * R_) : nullptr;
+  }
+
   void pack_operands(const Member& m, const Chunk& c, const T* hidden) const {
     int64_t a, b;
     if (x_) {
@@ -254,10 +293,7 @@ class WeightGrads {
     }
     if (h_) {
       m.share(panels<T>(R_), 1, a, b);
-      pack_rows(h_, c, R_, a, b, [&](int64_t t, int64_t r) -> const void* {
-        if (r < steps_.continuing(t)) return steps_.row(f_.y, steps_.before(t), r);
-        return f_.hx ? at(f_.hx, l_.dtype, steps_.in_batch(r) * R_) : nullptr;
-      });
+      pack_rows(h_, c, R_, a, b, [&](int64_t t, int64_t r) { return previous_h(t, r); });
     }
     if (m_) {
       m.share(panels<T>(l_.H), 1, a, b);
@@ -316,12 +352,12 @@ class WeightGrads {
                                  static_cast<T*>(f_.dx) + row * l_.I + p * W2, stride);
           });
     });
+    for_rows([&](const T* from, int64_t rows, int64_t row) {
+      weights_.input_in_place(
+          p0, p1, rows, from, stride_, [&](int64_t p) { return static_cast<T*>(f_.dx) + row * l_.I + p * W2; }, stride);
+    });
     for (int64_t p = p0; p < p1; ++p)
-      if (weights_.lies(l_.I, p))  // and whole, and so in place
-        for_rows([&](const T* from, int64_t rows, int64_t row) {
-          weights_.input(p, rows, from, stride_, static_cast<T*>(f_.dx) + row * l_.I + p * W2, stride);
-        });
-      else if (!in_place(p))
+      if (!in_place(p))
         for_rows([&](const T* from, int64_t rows, int64_t row) {
           weights_.input(p, rows, from, stride_, scratch, W2);
           for (int64_t r = 0; r < rows; ++r)
@@ -352,10 +388,11 @@ class WeightGrads {
   const TransposedWeights<Cell, T>& weights_;
   const Steps& steps_;
   const int64_t R_, stride_, dh_stride_, chunk_;
-  const bool native_, far_;                       // whether a chunk's x_ and h_ do not stay in the second-level cache
+  const bool native_, few_, far_;                 // whether a chunk's x_ and h_ do not stay in the second-level cache
   T* columns_;                                    // a member's Columns
   T *x_ = nullptr, *h_ = nullptr, *m_ = nullptr;  // [panel][words of chunk rows][2L]: x, h_{t-1}, h before projection
   T *dw_ih_ = nullptr, *dw_hh_ = nullptr, *dw_hr_ = nullptr;  // as the weights
+  T* zeros_ = nullptr;                                        // (R), of few rows
   T* db_ = nullptr;                                           // (GC*H)
 };
 

@@ -9,10 +9,6 @@
 namespace fastrnn {
 inline namespace FASTRNN_ISA {
 
-// Up to so many rows in all, weights are read as they lie: to pack one takes as long as its products with some forty
-// rows, or with a hundred where it is far.
-constexpr int64_t kUnpackedRows = 64;
-
 // Forward's: panels of a unit block, all gates side by side. A call of few rows reads them as they lie; `half` in their
 // place are bf16 words.
 template <class Cell, class T>
@@ -144,7 +140,7 @@ class GateWeights {
     int64_t n[NV];  // vectors of one panel: the gates, or a one-gate cell's neighbouring units
     for (int j = 0; j < NV; ++j) n[j] = b.units - (G == 1 ? j * L : 0);
     unpacked_product<T, NV>(rows, K, a, stride, at(weights, kOperand<T>, b.first() * K), G == 1 ? L : l_.H, n, bias,
-                            out);
+                            out, machine().past_second_level(G * l_.H * K * int64_t(sizeof(T))));
   }
 
   template <int N>
@@ -210,21 +206,28 @@ class TransposedWeights {
     return late_;
   }
 
+  // For each panel of W_hh in [first, last) that lies: out(p) (rows, 2L) = dg W_hh
+  template <class Out>
+  void hidden_in_place(int64_t first, int64_t last, int64_t rows, const T* dg, int64_t stride, Out&& out) const {
+    in_place(w_.w_hh, l_.R(), [](int j) { return Cell::gate_of_h(j); }, first, last, rows, dg, stride, out, W2);
+  }
+  // The same for W_ih
+  template <class Out>
+  void input_in_place(int64_t first, int64_t last, int64_t rows, const T* dg, int64_t stride, Out&& out,
+                      int64_t out_stride) const {
+    in_place(w_.w_ih, l_.I, [](int j) { return Cell::gate_of_x(j); }, first, last, rows, dg, stride, out, out_stride);
+  }
   // out (rows, columns of panel p of R) = dg W_hh; dg (rows, G*H), the part that goes through h; then: the panel that
   // is wanted after this one, or -1
   void hidden(int64_t p, int64_t then, int64_t rows, const T* dg, int64_t stride, T* out) const {
-    if (lies(l_.R(), p))
-      return in_matrix(w_.w_hh, l_.R(), [](int j) { return Cell::gate_of_h(j); }, p, rows, dg, stride, out, W2);
     plain_product(rows, depth_, dg, stride, w_hh_, l_.R(), p, out, W2,
                   From<T>{far_hh_, then < 0 ? nullptr : plain_row(w_hh_, depth_, l_.R(), then, 0)});
   }
   // the same for I and W_ih; and slice by slice of G*H, each adding to what the ones before have left in out
   void input(int64_t p, int64_t rows, const T* dg, int64_t stride, T* out, int64_t out_stride) const {
-    if (lies(l_.I, p))
-      return in_matrix(w_.w_ih, l_.I, [](int j) { return Cell::gate_of_x(j); }, p, rows, dg, stride, out, out_stride);
     plain_product(rows, depth_, dg, stride, w_ih_, l_.I, p, out, out_stride);
   }
-  // Whether panel p of n columns is read where the weights lie, as whole ones of few rows are; `input` takes it at once.
+  // Whether panel p of n columns is read where the weights lie, as whole ones of few rows are.
   bool lies(int64_t n, int64_t p) const { return p < lying(n); }
   bool packed() const { return !as_it_lies_; }
   template <class Body>
@@ -261,14 +264,14 @@ class TransposedWeights {
     packer.finish();
   }
 
-  // out (rows, 2L) = dg * the columns of panel p of w (G*H, n)
-  template <class Gate>
-  void in_matrix(const void* w, int64_t n, Gate&& gate, int64_t p, int64_t rows, const T* dg, int64_t stride, T* out,
-                 int64_t out_stride) const {
-    const T* columns = static_cast<const T*>(w) + p * W2;
+  // For each panel of w (G*H, n) in [first, last) that lies: out(p) (rows, 2L) = dg * its columns
+  template <class Gate, class Out>
+  void in_place(const void* w, int64_t n, Gate&& gate, int64_t first, int64_t last, int64_t rows, const T* dg,
+                int64_t stride, Out&& out, int64_t out_stride) const {
     for (int j = 0; j < G; ++j)
-      matrix_columns_product(rows, l_.H, dg + j * l_.H, stride, columns + gate(j) * l_.H * n, n, j > 0, out,
-                             out_stride);
+      matrix_product_in_place(first, std::min(last, lying(n)), rows, l_.H, dg + j * l_.H, stride,
+                              static_cast<const T*>(w) + gate(j) * l_.H * n, n,
+                              machine().past_second_level(G * l_.H * n * int64_t(sizeof(T))), j > 0, out, out_stride);
   }
 
   const Weights& w_;
