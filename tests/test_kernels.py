@@ -40,6 +40,15 @@ def test_few_rows(poisoned, cell, state, rows):
 
 
 @pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("state", [False, True])
+@pytest.mark.parametrize("T, B", [(1, 70), (2, 40), (90, 1), (5, 20)])
+def test_weights_that_are_wanted_once(poisoned, cell, state, T, B):
+    """Packed when they are: W_ih for all rows of a short call, W_hh for a single step."""
+    assert_as_reference(Case(cell, T, B, 19, 70, state=state))
+    assert_as_reference(ragged(Case(cell, T, B, 19, 70, state=state, reverse=True)))
+
+
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("form", FORMS)
 def test_forms(poisoned, cell, reverse, form):

@@ -281,7 +281,7 @@ class Forward {
       : begins_(step_begins(f.layer, ws_)),
         all_(f.layer, begins_, ws_),
         plan_(make_plan<T>(Pass::forward, f.layer, all_.rows(), B_::G, B_::count(f.layer.H))),
-        weights_(f, plan_, all_.rows(), ws_),
+        weights_(f, plan_, all_.rows(), all_.uniform(f.x), ws_),
         parts_(plan_, ws_, [&](ForwardPart<Cell, T>* memory, int part, int parts) {
           new (memory) ForwardPart<Cell, T>(f, plan_, weights_, Steps(f.layer, begins_, ws_, part, parts, true),
                                             parts == 1 ? plan_.threads : 1, ws_);

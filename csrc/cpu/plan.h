@@ -28,8 +28,7 @@ enum class Pass { forward, backward };
 constexpr int64_t kPartRows = 4, kPartRowsFar = 8;
 
 // Up to so many rows in all, weights are read as they lie: to pack one takes as long as its products with some forty
-// rows, or with a hundred where it is far. And units are split: there are few steps to meet after, while a thread that
-// had some rows would read all weights and make all sums of their gradients.
+// rows, or with a hundred where it is far.
 constexpr int64_t kUnpackedRows = 64;
 
 // saved_parts: backward's, the parts that the reserve lies in (blocks.h). More than one: then so many it is, whatever
@@ -50,8 +49,11 @@ inline Plan make_plan(Pass pass, const Layer& l, int64_t rows, int64_t gates, in
   // Tiles of few registers are low: few rows pass through many of them, each of which reads the weights anew.
   const bool low = kVectorRegisters < 32 && pass == Pass::forward && machine().near_l3 && weights >= (1 << 20) &&
                    l.B < 24 * p.threads;
-  const bool split_rows = rows > kUnpackedRows && (near || less_near) && !low &&
-                          l.B >= (near ? kPartRows : kPartRowsFar) * p.threads && sums * p.threads <= (64 << 20);
+  // Few rows for the size of the weights, in few steps to meet after: a thread that had some of them would read all
+  // weights and make all sums of their gradients for little work.
+  const bool few = rows <= kUnpackedRows || (l.T <= 16 && rows <= l.H);
+  const bool split_rows = !few && (near || less_near) && !low && l.B >= (near ? kPartRows : kPartRowsFar) * p.threads &&
+                          sums * p.threads <= (64 << 20);
   // A team costs some microseconds a call and, when units are split, a barrier a step.
   if (flops < 4e5 || (!split_rows && step_flops < 6e4)) p.threads = 1;
   if (!split_rows) p.threads = int(std::min<int64_t>(p.threads, unit_blocks));

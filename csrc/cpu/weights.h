@@ -21,7 +21,8 @@ class GateWeights {
  public:
   using Block = typename B_::Block;
 
-  GateWeights(const ForwardArgs& f, const Plan& plan, int64_t all_rows, Workspace& ws)
+  // uniform: all rows of x lie at one distance
+  GateWeights(const ForwardArgs& f, const Plan& plan, int64_t all_rows, bool uniform, Workspace& ws)
       : w_(f.w),
         l_(f.layer),
         R_(l_.R()),
@@ -30,12 +31,16 @@ class GateWeights {
         far_hh_(plan.far(NB_ * panel_words(R_) * W * int64_t(sizeof(T)))),
         half_(kTakesHalf ? static_cast<const uint32_t*>(f.w.half) : nullptr),
         expanded_(half_ && all_rows >= kExpandedRows),
-        packed_(half_ || l_.dtype != kOperand<T> || all_rows > kUnpackedRows) {
+        packed_(half_ || l_.dtype != kOperand<T> || all_rows > kUnpackedRows),
+        // to look costs as much as a row's product
+        skips_(packed_ && !half_ && !f.hx && !kPairs && l_.B >= 4) {
+    const bool own = packed_ && !half_ && plan.parts == 1;  // a unit block is one member's
+    once_ih_ = own && uniform && all_rows <= plan.chunk_rows;
+    once_hh_ = own && l_.T == 1;
     if (packed_ && !half_) {
-      w_ih_ = ws.take<T>(NB_ * panel_words(l_.I) * W);
-      w_hh_ = ws.take<T>(NB_ * panel_words(R_) * W);
-      // to look costs as much as a row's product
-      if (!f.hx && !kPairs && l_.B >= 4) finite_ = ws.take<bool>(NB_);
+      if (!once_ih_) w_ih_ = ws.take<T>(NB_ * panel_words(l_.I) * W);
+      if (!once_hh_) w_hh_ = ws.take<T>(NB_ * panel_words(R_) * W);
+      if (skips_ && !once_hh_) finite_ = ws.take<bool>(NB_);
     }
     b_ih_ = ws.take<T>(NB_ * W);
     b_hh_ = ws.take<T>(NB_ * W);
@@ -45,18 +50,16 @@ class GateWeights {
   bool packed() const { return packed_; }
   Block block(int64_t index) const { return B_::at(index, l_.H, packed_); }
   // Values of the scratch that `input` and `recurrent` want beside their own.
-  int64_t scratch() const { return expanded_ ? std::max(l_.I, R_) * W : 0; }
+  int64_t scratch() const { return expanded_ || once_ih_ || once_hh_ ? panel_words(std::max(l_.I, R_)) * W : 0; }
 
   void prepare(const Member& m) const {
     int64_t a, b;
     m.share(NB_, 1, a, b);
     for (int64_t u = a; u < b; ++u) {
       const Block block_u = block(u);
-      if (packed_ && !half_) {
-        pack(w_ih_, w_.w_ih, l_.I, block_u);
-        pack(w_hh_, w_.w_hh, R_, block_u);
-        if (finite_) finite_[u] = all_finite(w_hh_ + u * R_ * W, R_ * block_u.width());
-      }
+      if (w_ih_) pack(w_ih_ + u * panel_words(l_.I) * W, w_.w_ih, l_.I, block_u);
+      if (w_hh_) pack(w_hh_ + u * panel_words(R_) * W, w_.w_hh, R_, block_u);
+      if (finite_) finite_[u] = all_finite(w_hh_ + u * R_ * W, R_ * block_u.width());
       pack_bias(b_ih_ + u * W, w_.b_ih, block_u);
       pack_bias(b_hh_ + u * W, w_.b_hh, block_u);
     }
@@ -82,7 +85,9 @@ class GateWeights {
   // the same at a sequence's first step, where h is hx. Without one h is zero, and where the weights are known to be
   // finite the product is, too: the bias is left.
   void recurrent_first(const Block& b, int64_t rows, const T* h, int64_t stride, T* scratch, T* out) const {
-    if (!finite_ || !finite_[b.index]) return recurrent(b, -1, rows, h, stride, scratch, out);
+    if (once_hh_ && skips_) pack(scratch, w_.w_hh, R_, b);
+    if (!skips_ || !(once_hh_ ? all_finite(scratch, R_ * b.width()) : finite_[b.index]))
+      return recurrent(b, -1, rows, h, stride, scratch, out);
     for (int64_t r = 0; r < rows; ++r)
       std::memcpy(out + r * b.width(), b_hh_ + b.index * W, size_t(b.width()) * sizeof(T));
   }
@@ -92,8 +97,8 @@ class GateWeights {
   }
 
  private:
-  void pack(T* dst, const void* w, int64_t K, const Block& b) const {
-    pack_panel(dst + b.index * panel_words(K) * W, b.vectors, l_.dtype, K, [&](int64_t j) {
+  void pack(T* panel, const void* w, int64_t K, const Block& b) const {
+    pack_panel(panel, b.vectors, l_.dtype, K, [&](int64_t j) {
       const auto c = B_::column(b, j);
       return c.unit < 0 ? nullptr : at(w, l_.dtype, (c.gate * l_.H + c.unit) * K);
     });
@@ -121,7 +126,7 @@ class GateWeights {
   }
 
   static From<T> from(bool far, const T* panels, int64_t K, int64_t then) {
-    return {far, then < 0 || !panels ? nullptr : panels + then * panel_words(K) * W};
+    return {far && panels, then < 0 || !panels ? nullptr : panels + then * panel_words(K) * W};
   }
 
   // out (rows, gate, unit) = bias + a (rows, K values) * one unit block of the gate weights
@@ -134,9 +139,11 @@ class GateWeights {
         expand_half(panel, b.vectors, K, scratch);
         return gate_product<NV>(b.vectors, rows, K, a, stride, scratch, From<T>{}, bias, out);
       }
-    if (packed_)
-      return gate_product<NV>(b.vectors, rows, panel_words(K), a, stride, panels + b.index * panel_words(K) * W, from,
-                              bias, out);
+    if (packed_) {
+      if (!panels) pack(scratch, weights, K, b);
+      const T* panel = panels ? panels + b.index * panel_words(K) * W : scratch;
+      return gate_product<NV>(b.vectors, rows, panel_words(K), a, stride, panel, from, bias, out);
+    }
     int64_t n[NV];  // vectors of one panel: the gates, or a one-gate cell's neighbouring units
     for (int j = 0; j < NV; ++j) n[j] = b.units - (G == 1 ? j * L : 0);
     unpacked_product<T, NV>(rows, K, a, stride, at(weights, kOperand<T>, b.first() * K), G == 1 ? L : l_.H, n, bias,
@@ -165,7 +172,11 @@ class GateWeights {
   const bool far_ih_, far_hh_;    // beyond a thread's second-level cache
   const uint32_t* half_;          // both matrices as bf16 words, or null
   const bool expanded_, packed_;  // bf16 words are expanded panel by panel; the weights do not lie as they were given
-  T *w_ih_ = nullptr, *w_hh_ = nullptr;  // [block][word of k][gate][unit]
+  // Whether, without hx, the first step's product is left out where W_hh is finite; whether each panel of a matrix is
+  // wanted once: it is then packed when it is, and stays in the cache.
+  const bool skips_;
+  bool once_ih_, once_hh_;
+  T *w_ih_ = nullptr, *w_hh_ = nullptr;  // [block][word of k][gate][unit]; null: not packed, or once
   T* w_hr_ = nullptr;                    // [panel][word of k][2L]
   bool* finite_ = nullptr;               // without hx: whether all of W_hh in a block is
   T *b_ih_, *b_hh_;                      // [block][gate][unit]
