@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
-GROUPS = ("shapes", "step", "tasks", "stacked", "ragged", "bf16", "packed", "memory")
+GROUPS = ("shapes", "step", "cells", "tasks", "stacked", "ragged", "bf16", "packed", "memory")
 PRECISIONS = {
     "fp32": "fp32",
     "fp64": "fp64",
@@ -146,6 +146,13 @@ def _steps() -> Iterable[Case]:
             yield Case("step", "128", cell, 1, 1, 128, 128, unrolled=unrolled)
 
 
+def _cells() -> Iterable[Case]:
+    for cell in GATES:
+        for size in (256, 1024):
+            for batch in (1, 8, 32, 128):
+                yield Case("cells", f"{batch}x{size}", cell, batch, 1, size, size, unrolled=True)
+
+
 def _tasks() -> Iterable[Case]:
     def case(name: str, cell: str, b: int, t: int | tuple[int, int], i: int, h: int, **more: int) -> Case:
         ragged = t if isinstance(t, tuple) else None
@@ -191,7 +198,7 @@ def _more() -> Iterable[Case]:
     yield from _variants("memory", "BGIJ")
 
 
-GRID: tuple[Case, ...] = (*_shapes(), *_steps(), *_tasks(), *_more())
+GRID: tuple[Case, ...] = (*_shapes(), *_steps(), *_cells(), *_tasks(), *_more())
 
 
 def select(

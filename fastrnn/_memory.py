@@ -5,6 +5,7 @@ at the end of its heap is twice as large as the largest of them: as when an opti
 would then wait for the system to map and clear them anew, which can take longer than a small batch's step.
 """
 
+import contextlib
 import math
 import mmap
 import weakref
@@ -63,4 +64,5 @@ def _give_back(key: int) -> None:
     _, block = _used.pop(key)
     _free.append(block)
     while sum(map(len, _free)) > MOST_KEPT:
-        _free.pop(0)  # the one that nobody has wanted for the longest time
+        with contextlib.suppress(IndexError):  # another thread took the last one
+            _free.pop(0)  # the one that nobody has wanted for the longest time

@@ -172,7 +172,7 @@ class _Call:
         self.forward, self.backward = self._fixed(steps, batch_sizes)
         self.reserve = ops._reserve_spec(cell, x, units)
         # whether a gradient may be
-        self.large = max(t.nbytes for t in tensors[:3]) >= _memory.LEAST_GRADIENT
+        self.large = max(t.nbytes for t in tensors) >= _memory.LEAST_GRADIENT
         self.saved: list[Any] = []  # kinds of the tensors that forward saves
         # (which of dy, dh_n, dc_n are there) -> a guard
         self.ways_back: dict[tuple[bool, ...], _guards.Check] = {}

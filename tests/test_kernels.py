@@ -41,11 +41,29 @@ def test_few_rows(poisoned, cell, state, rows):
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("state", [False, True])
-@pytest.mark.parametrize("T, B", [(1, 70), (2, 40), (90, 1), (5, 20)])
+@pytest.mark.parametrize("T, B", [(1, 70), (2, 40), (90, 1), (5, 38)])
 def test_weights_that_are_wanted_once(poisoned, cell, state, T, B):
-    """Packed when they are: W_ih for all rows of a short call, W_hh for a single step."""
-    assert_as_reference(Case(cell, T, B, 19, 70, state=state))
-    assert_as_reference(ragged(Case(cell, T, B, 19, 70, state=state, reverse=True)))
+    """Packed when they are: W_ih for all rows of a short call, W_hh for a single step. A team splits them by units."""
+    assert_as_reference(Case(cell, T, B, 19, 200, state=state))
+    assert_as_reference(ragged(Case(cell, T, B, 19, 200, state=state, reverse=True)))
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 0.03), (torch.float16, 4e-3)):
+        case = Case(cell, T, B, 19, 200, state=state, dtype=dtype)
+        args = arguments(case, requires_grad=False)
+        y = outputs(recurrent_layer, case, args)[0]
+        wide = [a.double() if a is not None and a.is_floating_point() else a for a in args]
+        true = outputs(reference.recurrent_layer, case.with_(dtype=torch.float64), wide)[0]
+        torch.testing.assert_close(y.double(), true, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_broken_recurrent_weight_shows_without_a_state(cell):
+    case = Case(cell, 1, 70, 9, 40, state=False, dtype=torch.float32)
+    args = arguments(case, requires_grad=False)
+    args[4][7] = float("inf")
+    y = outputs(recurrent_layer, case, args)[0]
+    assert y.isnan().any()
+    true = outputs(reference.recurrent_layer, case, args)[0]
+    torch.testing.assert_close(y, true, equal_nan=True, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -262,8 +280,10 @@ def test_16_bit_ragged_and_projected(poisoned, dtype, reverse):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_only_what_is_needed(poisoned, cell):
-    assert_each_gradient_comes_alone(ragged(Case(cell, 6, 5, 4, 20)))
+@pytest.mark.parametrize("reverse", [False, True])
+def test_only_what_is_needed(poisoned, cell, reverse):
+    assert_each_gradient_comes_alone(ragged(Case(cell, 6, 5, 4, 20, reverse=reverse)))
+    assert_each_gradient_comes_alone(ragged(Case(cell, 6, 5, 64, 64, reverse=reverse)))
 
 
 @pytest.mark.parametrize("cell", CELLS)

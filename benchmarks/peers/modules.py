@@ -70,9 +70,9 @@ def calls(
     """The call that is timed, and a forward call for its output; neither has run yet.
 
     `forward` is a call under no_grad in eval mode; `grad` is one that records for backward; `train` adds the
-    gradients of input and weights. The gradient comes in at the output of every step, and torch.autograd.grad returns
-    the results without adding them to .grad, so a call leaves nothing behind for the next. Packing is the caller's
-    work and is not timed.
+    gradients of input and weights, and of a cell's state. The gradient comes in at the output of every step, and
+    torch.autograd.grad returns the results without adding them to .grad, so a call leaves nothing behind for the next.
+    Packing is the caller's work and is not timed.
     """
     layer = build(namespace, case)
     layer.load_state_dict(weights)
@@ -91,7 +91,9 @@ def calls(
     if mode == "grad":
         return (lambda: call(source, *state)), forward
     gradient = random_gradient((case.rows, case.H * (2 if case.bidirectional else 1)))
-    leaves = [leaf, *layer.parameters()]
+    # backpropagation through a loop over a cell goes on to the step before
+    states = [s for given in state for s in (given if isinstance(given, tuple) else (given,))] if case.unrolled else []
+    leaves = [leaf, *layer.parameters(), *(s.requires_grad_() for s in states)]
 
     def train() -> Any:
         output = _flat(call(source, *state))

@@ -115,11 +115,17 @@ class BackwardPart {
     const int64_t continuing = std::min(batch, next_batch);
     int64_t r0, r1;
     m.share(panels<T>(R_), 1, r0, r1);
-    if (through_h_ && next_batch)
-      weights_.hidden_in_place(r0, r1, f_.dhx ? next_batch : continuing, gate_gradients(next, 0), stride_,
-                               [&](int64_t p) { return through_h_ + p * steps_.B() * W2; });
+    // panels that lie, all at once; what continues apart from what leaves, so that its sums are the same with dhx or
+    // without
+    const auto in_place = [&](int64_t a, int64_t b) {
+      if (through_h_ && a < b)
+        weights_.hidden_in_place(r0, r1, b - a, gate_gradients(next, a), stride_,
+                                 [&](int64_t p) { return through_h_ + (p * steps_.B() + a) * W2; });
+    };
+    in_place(0, continuing);
+    if (f_.dhx) in_place(continuing, next_batch);
     for (int64_t i = r0; i < r1; ++i) {
-      // to and fro, so that a step begins with the weights that the one before has left in the cache
+      // to and fro, so that a step begins with the packed weights that the one before has left in the cache
       const auto nth = [&](int64_t n) { return t & 1 ? r0 + r1 - 1 - n : n; };
       const int64_t p = nth(i), then = i + 1 < r1 ? nth(i + 1) : -1;
       if (continuing < next_batch) {  // rows whose first step was next_t: their gradient leaves through hx

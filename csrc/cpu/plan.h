@@ -49,13 +49,14 @@ inline Plan make_plan(Pass pass, const Layer& l, int64_t rows, int64_t gates, in
   // Tiles of few registers are low: few rows pass through many of them, each of which reads the weights anew.
   const bool low = kVectorRegisters < 32 && pass == Pass::forward && machine().near_l3 && weights >= (1 << 20) &&
                    l.B < 24 * p.threads;
-  // Few rows for the size of the weights, in few steps to meet after: a thread that had some of them would read all
-  // weights and make all sums of their gradients for little work.
-  const bool few = rows <= kUnpackedRows || (l.T <= 16 && rows <= l.H);
+  const bool by_units = step_flops >= 6e4;  // whether a step is worth the barrier after it
+  // Few rows for the size of the weights, in few steps to meet after: a thread that had some of them would read, and in
+  // backward make the gradients of, all weights for little work.
+  const bool few = by_units && unit_blocks >= p.threads && (rows <= kUnpackedRows || (l.T <= 16 && rows <= l.H));
   const bool split_rows = !few && (near || less_near) && !low && l.B >= (near ? kPartRows : kPartRowsFar) * p.threads &&
                           sums * p.threads <= (64 << 20);
   // A team costs some microseconds a call and, when units are split, a barrier a step.
-  if (flops < 4e5 || (!split_rows && step_flops < 6e4)) p.threads = 1;
+  if (flops < 4e5 || (!split_rows && !by_units)) p.threads = 1;
   if (!split_rows) p.threads = int(std::min<int64_t>(p.threads, unit_blocks));
   if (split_rows) p.parts = p.threads;
   if (saved_parts > 1) p.parts = saved_parts, p.threads = std::min(most, saved_parts);

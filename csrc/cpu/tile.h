@@ -1,5 +1,5 @@
-// The register tile: the inner loop of the products in the CPU kernels, but for those of one row (row_kernel) and of
-// matrix tiles (amx.h).
+// The register tile: the inner loop of the products in the CPU kernels, but for those of one row (row_kernel,
+// outer_rows), of few terms (outer_rows), of weights as they lie by their rows (unpacked_rows) and of matrix tiles (amx.h).
 //
 //   out[r][j] = init[r][j] + sum_k a[r * row_stride + k * k_stride] * panel[k][j],   r < rows, j < NV vectors
 //
@@ -437,7 +437,7 @@ inline void unpacked_product(int64_t rows, int64_t K, const T* a, int64_t row_st
       done = fours;
     }
     const int64_t twos = rows / 2 * 2;
-    if (done < twos) unpacked_rows<T, 2>(done, twos, K, a, row_stride, lanes, n[j], bias, out, width, far && twos == 2);
+    if (done < twos) unpacked_rows<T, 2>(done, twos, K, a, row_stride, lanes, n[j], bias, out, width, far && !done);
     if (twos < rows) unpacked_rows<T, 1>(twos, rows, K, a, row_stride, lanes, n[j], bias, out, width, false);
   }
 }

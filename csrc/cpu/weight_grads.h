@@ -325,12 +325,12 @@ class WeightGrads {
     packer.finish();
   }
 
-  // dx of a member's rows or, where each packs the panels that it uses, of its panels. Slice by slice of dg's columns,
+  // dx of a member's rows or, where each packs the panels that it uses or weights are more than rows, of its panels. Slice by slice of dg's columns,
   // each with all panels: dg is then read from memory once and not once a panel.
   void add_dx(const Member& m, const Chunk& c, const T* dg, T* scratch) const {
     static_assert(Cell::kGradX == 0, "the gradients through x stand first in a row of dg");
     int64_t p0 = 0, p1 = panels<T>(l_.I), a = 0, b = c.rows;
-    if (weights_.pack_late(m))
+    if (weights_.pack_late(m) || !weights_.packed())
       m.share(panels<T>(l_.I), 1, p0, p1);
     else
       m.share(c.rows, 1, a, b);
@@ -388,8 +388,10 @@ class WeightGrads {
   const TransposedWeights<Cell, T>& weights_;
   const Steps& steps_;
   const int64_t R_, stride_, dh_stride_, chunk_;
-  const bool native_, few_, far_;                 // whether a chunk's x_ and h_ do not stay in the second-level cache
-  T* columns_;                                    // a member's Columns
+  // storage has the type of sums; rows are so few that nothing is packed; a chunk's x_ and h_ do not stay in the
+  // second-level cache
+  const bool native_, few_, far_;
+  T* columns_ = nullptr;                          // a member's Columns
   T *x_ = nullptr, *h_ = nullptr, *m_ = nullptr;  // [panel][words of chunk rows][2L]: x, h_{t-1}, h before projection
   T *dw_ih_ = nullptr, *dw_hh_ = nullptr, *dw_hr_ = nullptr;  // as the weights
   T* zeros_ = nullptr;                                        // (R), of few rows

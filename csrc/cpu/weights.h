@@ -1,4 +1,5 @@
-// The weights as the passes read them: packed once a call, by the whole team, for all its parts, or as they lie.
+// The weights as the passes read them: packed once a call, by the whole team, for all its parts; a panel that is wanted
+// once, by its member, when it is; or as they lie.
 #pragma once
 #include "half.h"
 #include "plan.h"
@@ -147,7 +148,7 @@ class GateWeights {
     int64_t n[NV];  // vectors of one panel: the gates, or a one-gate cell's neighbouring units
     for (int j = 0; j < NV; ++j) n[j] = b.units - (G == 1 ? j * L : 0);
     unpacked_product<T, NV>(rows, K, a, stride, at(weights, kOperand<T>, b.first() * K), G == 1 ? L : l_.H, n, bias,
-                            out, machine().past_second_level(G * l_.H * K * int64_t(sizeof(T))));
+                            out, machine().past_second_level(G * l_.H * K * size_of(kOperand<T>)));
   }
 
   template <int N>
