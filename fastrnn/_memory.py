@@ -46,7 +46,7 @@ def take(sizes: Sequence[int], dtype: torch.dtype, least: int = LEAST) -> Tensor
     array = np.frombuffer(block, np.uint8, size)  # the storage refers to it, and to nothing else
     key = id(array)
     _used[key] = weakref.ref(array, lambda _: _give_back(key)), block
-    return torch.empty(0, dtype=dtype, device="cpu").set_(torch.from_numpy(array).untyped_storage(), 0, sizes)
+    return torch.frombuffer(array, dtype=dtype).resize_(sizes)  # not a view, as one by `view` would be
 
 
 def _block(size: int) -> mmap.mmap:
