@@ -424,12 +424,12 @@ inline void unpacked_product(int64_t rows, int64_t K, const T* a, int64_t row_st
       for (int64_t r = 0; r < rows; ++r) store(out + r * width, load(bias));
       continue;
     }
-    const void* lanes[2 * L];  // and the next vector's, if far; one that is not there reads the first one
-    for (int i = 0; i < 1 + far; ++i)
-      for (int l = 0; l < L; ++l) {
-        const int v = i && j + 1 < NV && n[j + 1] > 0 ? j + 1 : j;
-        lanes[i * L + l] = at(w, kOperand<T>, (v * gate_stride + (l < n[v] ? l : 0)) * K);
-      }
+    const void* lanes[2 * L];  // and if far, the next vector's; one that is not there reads the first one
+    for (int l = 0; l < L; ++l) lanes[l] = at(w, kOperand<T>, (j * gate_stride + (l < n[j] ? l : 0)) * K);
+    if (far) {
+      const int next = j + 1 < NV && n[j + 1] > 0 ? j + 1 : j;
+      for (int l = 0; l < L; ++l) lanes[L + l] = at(w, kOperand<T>, (next * gate_stride + (l < n[next] ? l : 0)) * K);
+    }
     int64_t done = 0;
     if constexpr (L >= 4) {
       const int64_t fours = rows / 4 * 4;

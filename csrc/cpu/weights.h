@@ -31,6 +31,7 @@ class GateWeights {
         far_ih_(plan.far(NB_ * panel_words(l_.I) * W * int64_t(sizeof(T)))),
         far_hh_(plan.far(NB_ * panel_words(R_) * W * int64_t(sizeof(T)))),
         half_(kTakesHalf ? static_cast<const uint32_t*>(f.w.half) : nullptr),
+        past_second_level_(machine().past_second_level(G * l_.H * std::max(l_.I, R_) * size_of(kOperand<T>))),
         expanded_(half_ && all_rows >= kExpandedRows),
         packed_(half_ || l_.dtype != kOperand<T> || all_rows > kUnpackedRows),
         // to look costs as much as a row's product
@@ -148,7 +149,7 @@ class GateWeights {
     int64_t n[NV];  // vectors of one panel: the gates, or a one-gate cell's neighbouring units
     for (int j = 0; j < NV; ++j) n[j] = b.units - (G == 1 ? j * L : 0);
     unpacked_product<T, NV>(rows, K, a, stride, at(weights, kOperand<T>, b.first() * K), G == 1 ? L : l_.H, n, bias,
-                            out, machine().past_second_level(G * l_.H * K * size_of(kOperand<T>)));
+                            out, past_second_level_);
   }
 
   template <int N>
@@ -172,6 +173,7 @@ class GateWeights {
   const int64_t R_, NB_;
   const bool far_ih_, far_hh_;    // beyond a thread's second-level cache
   const uint32_t* half_;          // both matrices as bf16 words, or null
+  const bool past_second_level_;  // the larger matrix as it lies, beside the other
   const bool expanded_, packed_;  // bf16 words are expanded panel by panel; the weights do not lie as they were given
   // Whether, without hx, the first step's product is left out where W_hh is finite; whether each panel of a matrix is
   // wanted once: it is then packed when it is, and stays in the cache.
