@@ -152,6 +152,8 @@ def test_a_gradient_is_a_tensor_like_any_other():
     expected = grad.clone()
     for copy_of in (copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t)), lambda t: torch.from_numpy(t.numpy())):
         assert torch.equal(copy_of(grad), expected)
+    with pytest.raises(RuntimeError, match="not resizable"):
+        grad.untyped_storage().resize_(0)
     grad.share_memory_()
     assert grad.is_shared() and torch.equal(grad, expected)
     torch.nn.utils.clip_grad_norm_(layer.parameters(), 1e-3)

@@ -149,21 +149,21 @@ class WeightGrads {
         few_(!kPairs && native_ && direct && !l_.P && steps.rows() <= kFewTerms),
         far_(machine().far(((f.dw_ih ? panels<T>(l_.I) : 0) + (f.dw_hh ? panels<T>(R_) : 0)) * panel_words(chunk) * W2 *
                            int64_t(sizeof(T)))) {
-    if (few_) {
-      zeros_ = ws.take<T>(R_);
-      std::fill(zeros_, zeros_ + R_, T(0));
-      dw_ih_ = static_cast<T*>(f.dw_ih), dw_hh_ = static_cast<T*>(f.dw_hh);
-      if (f.db_ih || f.db_hh) db_ = ws.take<T>(GC * l_.H);
-      return;
-    }
-    columns_ = ws.take<T>(members * (far_ ? Group<T>::kMost : 1) * Columns<T>::size(chunk));
     const auto sum = [&](void* result, int64_t size) {
       return native_ && direct ? static_cast<T*>(result) : ws.take<T>(size);
     };
-    if (f.dw_ih) x_ = ws.take<T>(panels<T>(l_.I) * panel_words(chunk) * W2), dw_ih_ = sum(f.dw_ih, G * l_.H * l_.I);
-    if (f.dw_hh) h_ = ws.take<T>(panels<T>(R_) * panel_words(chunk) * W2), dw_hh_ = sum(f.dw_hh, G * l_.H * R_);
-    if (f.dw_hr) m_ = ws.take<T>(panels<T>(l_.H) * panel_words(chunk) * W2), dw_hr_ = sum(f.dw_hr, l_.P * l_.H);
+    if (f.dw_ih) dw_ih_ = sum(f.dw_ih, G * l_.H * l_.I);
+    if (f.dw_hh) dw_hh_ = sum(f.dw_hh, G * l_.H * R_);
+    if (f.dw_hr) dw_hr_ = sum(f.dw_hr, l_.P * l_.H);
     if (f.db_ih || f.db_hh) db_ = ws.take<T>(GC * l_.H);
+    if (few_) {
+      if (!f.hx) zeros_ = std::fill_n(ws.take<T>(R_), R_, T(0)) - R_;
+      return;
+    }
+    columns_ = ws.take<T>(members * (far_ ? Group<T>::kMost : 1) * Columns<T>::size(chunk));
+    if (f.dw_ih) x_ = ws.take<T>(panels<T>(l_.I) * panel_words(chunk) * W2);
+    if (f.dw_hh) h_ = ws.take<T>(panels<T>(R_) * panel_words(chunk) * W2);
+    if (f.dw_hr) m_ = ws.take<T>(panels<T>(l_.H) * panel_words(chunk) * W2);
   }
 
   void prepare(const Member& m) const {
@@ -325,8 +325,8 @@ class WeightGrads {
     packer.finish();
   }
 
-  // dx of a member's rows or, where each packs the panels that it uses or weights are more than rows, of its panels. Slice by slice of dg's columns,
-  // each with all panels: dg is then read from memory once and not once a panel.
+  // dx of a member's rows or, where each packs the panels that it uses or weights are read as they lie, of its panels.
+  // Slice by slice of dg's columns, each with all panels: dg is then read from memory once and not once a panel.
   void add_dx(const Member& m, const Chunk& c, const T* dg, T* scratch) const {
     static_assert(Cell::kGradX == 0, "the gradients through x stand first in a row of dg");
     int64_t p0 = 0, p1 = panels<T>(l_.I), a = 0, b = c.rows;
@@ -394,7 +394,7 @@ class WeightGrads {
   T* columns_ = nullptr;                          // a member's Columns
   T *x_ = nullptr, *h_ = nullptr, *m_ = nullptr;  // [panel][words of chunk rows][2L]: x, h_{t-1}, h before projection
   T *dw_ih_ = nullptr, *dw_hh_ = nullptr, *dw_hr_ = nullptr;  // as the weights
-  T* zeros_ = nullptr;                                        // (R), of few rows
+  T* zeros_ = nullptr;                                        // (R), of few rows without hx
   T* db_ = nullptr;                                           // (GC*H)
 };
 

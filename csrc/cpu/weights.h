@@ -4,11 +4,17 @@
 #include "half.h"
 #include "plan.h"
 #include "team.h"
-#include "tile.h"
+#include "unpacked.h"
 #include "workspace.h"
 
 namespace fastrnn {
 inline namespace FASTRNN_ISA {
+
+// Whether weights that are read as they lie come from beyond the second-level cache.
+template <class T>
+inline bool lie_past_second_level(int64_t gates, const Layer& l) {
+  return machine().past_second_level(gates * l.H * std::max(l.I, l.R()) * size_of(kOperand<T>));
+}
 
 // Forward's: panels of a unit block, all gates side by side. A call of few rows reads them as they lie; `half` in their
 // place are bf16 words.
@@ -31,7 +37,7 @@ class GateWeights {
         far_ih_(plan.far(NB_ * panel_words(l_.I) * W * int64_t(sizeof(T)))),
         far_hh_(plan.far(NB_ * panel_words(R_) * W * int64_t(sizeof(T)))),
         half_(kTakesHalf ? static_cast<const uint32_t*>(f.w.half) : nullptr),
-        past_second_level_(machine().past_second_level(G * l_.H * std::max(l_.I, R_) * size_of(kOperand<T>))),
+        past_second_level_(lie_past_second_level<T>(G, l_)),
         expanded_(half_ && all_rows >= kExpandedRows),
         packed_(half_ || l_.dtype != kOperand<T> || all_rows > kUnpackedRows),
         // to look costs as much as a row's product
@@ -173,7 +179,7 @@ class GateWeights {
   const int64_t R_, NB_;
   const bool far_ih_, far_hh_;    // beyond a thread's second-level cache
   const uint32_t* half_;          // both matrices as bf16 words, or null
-  const bool past_second_level_;  // the larger matrix as it lies, beside the other
+  const bool past_second_level_;  // as they lie
   const bool expanded_, packed_;  // bf16 words are expanded panel by panel; the weights do not lie as they were given
   // Whether, without hx, the first step's product is left out where W_hh is finite; whether each panel of a matrix is
   // wanted once: it is then packed when it is, and stays in the cache.
@@ -200,6 +206,7 @@ class TransposedWeights {
         depth_(panel_words(G * l_.H)),
         far_ih_(plan.far(panels<T>(l_.I) * depth_ * W2 * int64_t(sizeof(T)))),
         far_hh_(plan.far(panels<T>(l_.R()) * depth_ * W2 * int64_t(sizeof(T)))),
+        past_second_level_(lie_past_second_level<T>(G, l_)),
         as_it_lies_(!kPairs && l_.dtype == kOperand<T> && all_rows <= kUnpackedRows),
         late_(one_chunk && !as_it_lies_ && f.dx && !f.dhx && panels<T>(l_.I) <= panels<T>(l_.R())) {
     w_hh_ = ws.take<T>(panels<T>(l_.R()) * depth_ * W2);
@@ -284,14 +291,15 @@ class TransposedWeights {
                 int64_t stride, Out&& out, int64_t out_stride) const {
     for (int j = 0; j < G; ++j)
       matrix_product_in_place(first, std::min(last, lying(n)), rows, l_.H, dg + j * l_.H, stride,
-                              static_cast<const T*>(w) + gate(j) * l_.H * n, n,
-                              machine().past_second_level(G * l_.H * n * int64_t(sizeof(T))), j > 0, out, out_stride);
+                              static_cast<const T*>(w) + gate(j) * l_.H * n, n, past_second_level_, j > 0, out,
+                              out_stride);
   }
 
   const Weights& w_;
   const Layer& l_;
   const int64_t depth_;
-  const bool far_ih_, far_hh_;  // beyond a thread's second-level cache
+  const bool far_ih_, far_hh_;    // beyond a thread's second-level cache
+  const bool past_second_level_;  // as they lie
   const bool as_it_lies_, late_;
   T *w_hh_, *w_ih_ = nullptr, *w_hr_ = nullptr;  // [panel of R, I][words of G*H][2L]; [panel of H][words of P][2L]
 };
