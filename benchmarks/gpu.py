@@ -4,7 +4,7 @@
     python benchmarks/gpu.py --grid ours --dtype bf16 --cell lstm
     python benchmarks/gpu.py --grid flashrnn --dtype bf16 --side recurrence flashrnn    # compiles for each case
 
-Writes gpu.json, rows.txt (every case) and table.txt (the short one, which it prints) into the folder. All sides get the
+Writes gpu.json, rows.txt (every case) and table.txt (the short one, which it prints) into the folder, case by case. All sides get the
 same weights and input where they can, and the same flags (`gpu_sides.pin`).
 """
 
@@ -56,7 +56,7 @@ def measure(case: Case, dtype: str, seconds: float, sides: Iterable[str] = SIDES
     raised."""
     gpu_sides.pin(dtype)
     torch.manual_seed(0)
-    kind = {"bidirectional": case.bidirectional, "dtype": DTYPES[dtype]}
+    kind = {"bidirectional": case.bidirectional, "dtype": DTYPES[dtype], "device": gpu_sides.DEVICE}
     weights = getattr(torch.nn, CLASSES[case.cell])(case.I, case.H, **kind).state_dict()
     result: dict[str, Any] = {"case": asdict(case), "dtype": dtype, "us_per_step": {}, "iqr": {}, "left_out": {}}
     outputs: dict[str, torch.Tensor] = {}
@@ -81,7 +81,7 @@ def time_tier(cell: str, units: int, tier: str, seconds: float) -> dict[str, flo
     """Microseconds a step of each pass in one tier, forced; nothing where it cannot run them."""
     case = Case("tiers", cell, 256, 16, units, units)
     planned = {mode: _cuda.plan(cell, 256, 16, units, torch.bfloat16, backward=mode == "backward")[0] for mode in MODES}
-    weights = getattr(torch.nn, CLASSES[cell])(units, units, dtype=torch.bfloat16).state_dict()
+    weights = getattr(torch.nn, CLASSES[cell])(units, units, dtype=torch.bfloat16, device=gpu_sides.DEVICE).state_dict()
     calls = SIDES["recurrence"](case, "bf16", weights)
     return {f"{tier} {m}": median_us(calls[m], seconds)[0] / 256 for m in MODES if planned[m] == tier}
 
@@ -168,12 +168,6 @@ def main() -> None:
     if not torch.cuda.is_available() or _cuda.kernels is None:
         raise SystemExit(f"nothing to time: {_cuda.info()}")
     chosen = [c for c in cases() if c.grid in options.grid and c.cell in options.cell]
-    results = []
-    for i, case in enumerate(chosen):
-        print(f"{i + 1} of {len(chosen)}: {case.text}", file=sys.stderr, flush=True)
-        results += [measure(case, dtype, options.seconds, options.side) for dtype in dtypes(case, options.dtype)]
-        torch.cuda.empty_cache()
-    tiers = measure_tiers(options.seconds) if "bf16" in options.dtype else []
     facts = {
         "device": torch.cuda.get_device_name(),
         "torch": torch.__version__,
@@ -183,11 +177,25 @@ def main() -> None:
         "command": " ".join(sys.argv),
     }
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "gpu.json").write_text(json.dumps({"facts": facts, "results": results, "tiers": tiers}, indent=1))
-    (options.out / "rows.txt").write_text(rows(results) + "\n")
-    text = f"{', '.join(f'{k} {v}' for k, v in facts.items())}\n{table(results, tiers)}"
-    (options.out / "table.txt").write_text(text + "\n")
-    print(text)
+    results: list[dict[str, Any]] = []
+    tiers: list[dict[str, Any]] = []
+
+    def write() -> str:
+        found = {"facts": facts, "results": results, "tiers": tiers}
+        (options.out / "gpu.json").write_text(json.dumps(found, indent=1))
+        (options.out / "rows.txt").write_text(rows(results) + "\n")
+        text = f"{', '.join(f'{k} {v}' for k, v in facts.items())}\n{table(results, tiers)}"
+        (options.out / "table.txt").write_text(text + "\n")
+        return text
+
+    for i, case in enumerate(chosen):
+        print(f"{i + 1} of {len(chosen)}: {case.text}", file=sys.stderr, flush=True)
+        results += [measure(case, dtype, options.seconds, options.side) for dtype in dtypes(case, options.dtype)]
+        torch.cuda.empty_cache()
+        write()  # a run that is stopped has what it measured
+    if "bf16" in options.dtype:
+        tiers += measure_tiers(options.seconds)
+    print(write())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import importlib
 import os
 import warnings
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -86,7 +86,7 @@ def _status_of(device: torch.device) -> Tensor | None:
         if torch.cuda.is_current_stream_capturing():
             return None
         status = _status[device] = torch.zeros(1, dtype=torch.int32, device="cpu", pin_memory=True)
-    if int(status) == 1:
+    if status.item() == 1:
         status.fill_(2)
         warnings.warn(
             "fastrnn: a persistent CUDA kernel waited too long for its own blocks, and the call was done again slowly. "
@@ -97,27 +97,34 @@ def _status_of(device: torch.device) -> Tensor | None:
     return status
 
 
+class Told(NamedTuple):
+    """What a pass is told of the device and of the user's wishes, at the time of the call."""
+
+    tf32: bool
+    tier: str
+    timeout_ns: int
+    status: int  # address, 0: none
+    stream: int
+
+
+def told(device: torch.device, dtype: torch.dtype, stream: int) -> Told:
+    """For a call in this stream now."""
+    status, fast = _status_of(device), dtype is torch.float32 and tf32()
+    if status is None:
+        return Told(fast, tier(), _TIMEOUT_NS, 0, stream)
+    return Told(fast, "c" if status.item() else tier(), _TIMEOUT_NS, status.data_ptr(), stream)
+
+
 def call(
     sizes: tuple[int, int, int, int],
     dtype: torch.dtype,
-    device: torch.device | None = None,
-    stream: int = 0,
+    told: Told,
     batch_sizes: Tensor | None = None,
     reverse: bool = False,
 ) -> Any:
-    """What a pass is told: sizes (T, B, H, P), the tier, how long to wait and where to report. Without a device, only
-    to be asked about. batch_sizes must live as long as the result."""
-    status = None if device is None else _status_of(device)
+    """The binding's call of sizes (T, B, H, P). batch_sizes must live as long as the result."""
     return module().Call(
-        sizes,
-        batch_sizes=address(batch_sizes),
-        reverse=reverse,
-        dtype=_native.DTYPES[dtype],
-        tf32=tf32(),
-        stream=stream,
-        status=address(status),
-        tier="c" if status is not None and int(status) != 0 else tier(),
-        timeout_ns=_TIMEOUT_NS,
+        sizes, batch_sizes=address(batch_sizes), reverse=reverse, dtype=_native.DTYPES[dtype], **told._asdict()
     )
 
 
@@ -132,7 +139,7 @@ def plan(
     backward: bool = False,
 ) -> tuple[str, str, int]:
     """The tier in which the current device would run a layer, why, and the rows of a team of blocks (0 in tier c)."""
-    asked = call((steps, batch, units, projected), dtype, batch_sizes=batch_sizes)
+    asked = call((steps, batch, units, projected), dtype, Told(tf32(), tier(), _TIMEOUT_NS, 0, 0), batch_sizes)
     return module().plan(_native.CELLS[cell], asked, backward)
 
 
@@ -141,14 +148,3 @@ def reserve_size(cell: str, rows: int, units: int) -> int:
     _, saved, has_state, *_ = module().CELLS[cell]
     return rows * units * (saved + has_state)
 
-
-_PLAIN = (Tensor, torch.nn.Parameter)
-
-
-def plain(*tensors: Tensor | None) -> bool:
-    """Whether each tensor's memory on the device holds its values, so that a kernel may read it."""
-    return all(
-        t is None
-        or (type(t) in _PLAIN and t.is_cuda and t.layout is torch.strided and not t.is_neg() and not t._is_zerotensor())
-        for t in tensors
-    )

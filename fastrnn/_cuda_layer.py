@@ -7,22 +7,33 @@ can be captured in a CUDA graph.
 Shapes are those of `fastrnn.ops`; rows of every sequence stand together, (N, ...).
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastrnn import _cuda, _native
+from fastrnn._checks import GATES
 from fastrnn._native import address
+
+# Order of the gradients that a backward returns, and of its `needed` flags.
+GRADIENTS = ("x", "hx", "cx", "w_ih", "w_hh", "b_ih", "b_hh", "w_hr")
 
 
 def _stream(device: torch.device) -> int:
-    return int(torch.cuda.current_stream(device).cuda_stream)
+    return int(_raw_stream(device.index))
 
 
-def _guard(device: torch.device) -> torch.cuda.device:
-    return torch.cuda.device(device)
+# A private call, in a tenth of the time that making an object of the stream takes.
+_raw_stream: Any = getattr(torch._C, "_cuda_getCurrentRawStream", lambda i: torch.cuda.current_stream(i).cuda_stream)
+_HERE = contextlib.nullcontext()
+
+
+def _guard(device: torch.device) -> Any:
+    """The device is the current one within."""
+    return _HERE if torch.cuda.current_device() == device.index else torch.cuda.device(device)
 
 
 def _empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -37,47 +48,6 @@ def _rows(t: Tensor) -> Tensor:
 
 def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
     return [None if t is None else t.contiguous() for t in tensors]
-
-
-class _Layer:
-    """One layer call in either direction: its tensors and sizes, and how the kernels are called for it."""
-
-    def __init__(self, cell: str, tensors: Sequence[Any], batch_sizes: Tensor | None, batch: int, reverse: bool):
-        self.x, self.hx, self.cx, self.w_ih, self.w_hh, self.b_ih, self.b_hh, self.w_hr = tensors
-        self.module = _cuda.module()
-        self.gates, self.saved, *columns = self.module.CELLS[cell]
-        _, self.grad_columns, self.first_x, self.first_h = columns
-        self.number, self.lstm = _native.CELLS[cell], cell == "lstm"
-        self.batch, self.reverse = batch, reverse
-        self.batch_sizes = None if batch_sizes is None else batch_sizes.contiguous()
-        self.steps = self.x.size(0) if batch_sizes is None else batch_sizes.size(0)
-        self.units = self.w_hh.size(0) // self.gates
-        self.projected = 0 if self.w_hr is None else self.w_hr.size(0)
-        self.width = self.projected or self.units
-        self.rows = _rows(self.x)
-        self.arithmetic = torch.float64 if self.x.dtype == torch.float64 else torch.float32
-
-    def check(self, *more: Tensor | None) -> None:
-        """All tensors have memory, on one device."""
-        for t in (self.x, self.hx, self.cx, self.w_ih, self.w_hh, self.b_ih, self.b_hh, self.w_hr, *more):
-            if t is not None and t.device != self.x.device:
-                raise RuntimeError(f"fastrnn: expected all tensors on {self.x.device}, but one is on {t.device}")
-            address(t)
-
-    def run(self, backward: bool, *tensors: Tensor | None) -> None:
-        """Starts the kernels of a pass. `tensors` are those of the binding, adjacent in memory; they must live until
-        this returns, and then the stream's order keeps their memory."""
-        call = _cuda.call(
-            (self.steps, self.batch, self.units, self.projected),
-            self.x.dtype,
-            self.x.device,
-            _stream(self.x.device),
-            self.batch_sizes,
-            self.reverse,
-        )
-        space = _empty((self.module.workspace_size(self.number, call, backward),), self.x, torch.uint8)
-        run = self.module.backward if backward else self.module.forward
-        run(self.number, call, address(space), *map(address, tensors))
 
 
 # torch 2.8 and later multiply 16-bit matrices into float32
@@ -96,70 +66,215 @@ def _project(x: Tensor, w_ih: Tensor) -> Tensor:
 
 def _by_unit(w: Tensor, gates: int) -> Tensor:
     """The rows of W (G*H, I), gate by gate, in another order: the gates of each unit side by side."""
-    return w if gates == 1 else w.unflatten(0, (gates, -1)).transpose(0, 1).flatten(0, 1)
+    return w if gates == 1 else w.view(gates, w.size(0) // gates, w.size(1)).transpose(0, 1).reshape(w.shape)
+
+
+class _Layer:
+    """One layer in one direction, of settled sizes: the kernels, and what torch does around them. Its tensors are
+    adjacent in memory, and rows of every sequence stand together; they must live until a call returns, and then the
+    stream's order keeps their memory."""
+
+    def __init__(
+        self,
+        cell: str,
+        like: Tensor,
+        sizes: tuple[int, int, int, int],
+        batch_sizes: Tensor | None,
+        reverse: bool,
+    ) -> None:
+        """like: x, of which dtype and device count. sizes: T, B, H, P."""
+        self.module = _cuda.module()
+        self.gates, self.saved, *columns = self.module.CELLS[cell]
+        _, self.grad_columns, self.first_x, self.first_h = columns
+        self.number, self.lstm = _native.CELLS[cell], cell == "lstm"
+        order = [self.module.gate_of_x(self.number, j) for j in range(self.gates)]
+        # dg's input side has its row blocks in another order than the weights: theirs in dg's, and dg's in theirs
+        self.order, self.back = order, [order.index(g) for g in range(self.gates)]
+        self.sizes, self.reverse = sizes, reverse
+        self.batch_sizes = None if batch_sizes is None else batch_sizes.contiguous()
+        self.dtype, self.device = like.dtype, like.device
+        self.arithmetic = torch.float64 if like.dtype == torch.float64 else torch.float32
+        self.made: tuple[Any, Any, list[int | None]] = (None, None, [])
+
+    def _run(self, backward: bool, like: Tensor, *tensors: Tensor | None) -> None:
+        """Starts the kernels of a pass. tensors: those of the binding."""
+        told = _cuda.told(self.device, self.dtype, _stream(self.device))
+        made = self.made
+        if made[0] != told:
+            call = _cuda.call(self.sizes, self.dtype, told, self.batch_sizes, self.reverse)
+            self.made = made = told, call, [None, None]
+        _, call, spaces = made
+        size = spaces[backward]
+        if size is None:
+            size = spaces[backward] = self.module.workspace_size(self.number, call, backward)
+        space = _empty((size,), like, torch.uint8)
+        run = self.module.backward if backward else self.module.forward
+        run(self.number, call, address(space), *map(address, tensors))
+
+    def forward(
+        self,
+        rows: Tensor,
+        hx: Tensor | None,
+        cx: Tensor | None,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        b_ih: Tensor | None,
+        b_hh: Tensor | None,
+        w_hr: Tensor | None,
+        y: Tensor,
+        h_n: Tensor,
+        c_n: Tensor | None,
+        reserve: Tensor | None,
+    ) -> None:
+        """Fills y, h_n, c_n of an LSTM, and the reserve if there is one."""
+        with _guard(self.device):
+            gx = _project(rows, _by_unit(w_ih, self.gates))
+            self._run(False, rows, gx, w_hh, b_ih, b_hh, w_hr, hx, cx, y, h_n, c_n, reserve, None)
+
+    def backward(
+        self,
+        needs: dict[str, bool],
+        dy: Tensor | None,
+        dh_n: Tensor | None,
+        dc_n: Tensor | None,
+        rows: Tensor,
+        hx: Tensor | None,
+        cx: Tensor | None,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        w_hr: Tensor | None,
+        y: Tensor,
+        reserve: Tensor,
+    ) -> dict[str, Tensor]:
+        """The gradients that `needs` names, of those in `fastrnn.ops.GRADIENTS`; that of x has its rows (N, I)."""
+        _, batch, units, projected = self.sizes
+        count = rows.size(0)
+        with _guard(self.device):
+            if address(reserve) % 16:  # a slice, of vmap or a saved-tensor hook: the kernels read 16 bytes at once
+                reserve = reserve.clone()
+            dg = _empty((count, self.grad_columns * units), rows)
+            grads: dict[str, Tensor] = {}
+            if needs["hx"]:
+                grads["hx"] = _empty((batch, projected or units), rows)
+            if needs["cx"]:
+                grads["cx"] = _empty((batch, units), rows)
+            dh = _empty((count, projected), rows) if projected else None
+            given = (w_hh, w_hr, hx, cx, y, reserve, dy, dh_n, dc_n)
+            self._run(True, rows, *given, dg, grads.get("hx"), grads.get("cx"), dh)
+            width = self.gates * units
+            dg_x, dg_h = (dg[:, first * units :][:, :width] for first in (self.first_x, self.first_h))
+            if needs["x"]:
+                grads["x"] = torch.mm(dg_x, _blocks(w_ih, self.order))
+            if needs["w_ih"]:
+                grads["w_ih"] = _blocks(torch.mm(dg_x.t(), rows), self.back)
+            if needs["w_hh"]:
+                grads["w_hh"] = self._recurrent_gradient(dg_h, y, hx)
+            if needs["b_ih"]:
+                grads["b_ih"] = _blocks(dg_x.sum(0), self.back)
+            if needs["b_hh"]:
+                # a copy where the sides are the same: two results must not share memory
+                same = needs["b_ih"] and self.first_x == self.first_h
+                grads["b_hh"] = grads["b_ih"].clone() if same else dg_h.sum(0)
+            if needs["w_hr"] and dh is not None:
+                grads["w_hr"] = torch.mm(dh.t(), _hidden(reserve, count, units, self.saved, rows.dtype))
+        return grads
+
+    def _recurrent_gradient(self, dg: Tensor, y: Tensor, hx: Tensor | None) -> Tensor:
+        """dW_hh: the gate gradients of every row times the h that it came from."""
+        steps, batch, *_ = self.sizes
+        if self.batch_sizes is None and hx is None and steps > 1:  # the first step came from zeros
+            rest, before = (dg[:-batch], y[batch:]) if self.reverse else (dg[batch:], y[:-batch])
+            return torch.mm(rest.t(), before)
+        return torch.mm(dg.t(), _previous(y, hx, self.batch_sizes, batch, steps, self.reverse))
+
+
+def _layer(cell: str, tensors: Sequence[Any], batch_sizes: Tensor | None, batch: int, reverse: bool) -> _Layer:
+    """The layer of these tensors: x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr."""
+    x, w_hh, w_hr = tensors[0], tensors[4], tensors[7]
+    steps = x.size(0) if batch_sizes is None else batch_sizes.size(0)
+    units = w_hh.size(0) // GATES[cell]
+    return _Layer(cell, x, (steps, batch, units, 0 if w_hr is None else w_hr.size(0)), batch_sizes, reverse)
+
+
+def _check(x: Tensor, *others: Tensor | None) -> None:
+    """All tensors have memory, on one device."""
+    for t in (x, *others):
+        if t is not None and t.device != x.device:
+            raise RuntimeError(f"fastrnn: expected all tensors on {x.device}, but one is on {t.device}")
+        address(t)
 
 
 def forward(cell: str, *args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`fastrnn.ops.layer_forward` on one CUDA device."""
     *tensors, batch_sizes, batch, reverse, training = args
-    layer = _Layer(cell, tensors, batch_sizes, batch, reverse)
-    layer.check()
-    x, units, arithmetic = layer.x, layer.units, layer.arithmetic
-    with _guard(x.device):
-        y = _empty((*x.shape[:-1], layer.width), x)
-        h_n = _empty((batch, layer.width), x)
-        c_n = _empty((batch, units) if layer.lstm else (0,), x)
-        size = _cuda.reserve_size(cell, layer.rows.size(0), units) if training else 0
-        reserve = _empty((size,), x, arithmetic if training else None)
-        gx = _project(layer.rows, _by_unit(layer.w_ih, layer.gates))
-        given = _contiguous(layer.w_hh, layer.b_ih, layer.b_hh, layer.w_hr, layer.hx, layer.cx)
-        kept = reserve if training else None
-        layer.run(False, gx, *given, y, h_n, c_n, kept, None)
+    _check(*tensors)
+    x, *given = tensors
+    layer = _layer(cell, tensors, batch_sizes, batch, reverse)
+    rows, (_, _, units, projected) = _rows(x), layer.sizes
+    y = _empty((*x.shape[:-1], projected or units), x)
+    h_n = _empty((batch, projected or units), x)
+    c_n = _empty((batch, units) if layer.lstm else (0,), x)
+    size = _cuda.reserve_size(cell, rows.size(0), units) if training else 0
+    reserve = _empty((size,), x, layer.arithmetic if training else None)
+    layer.forward(rows, *_contiguous(*given), y, h_n, c_n, reserve if training else None)  # type: ignore[arg-type]
     return y, h_n, c_n, reserve
 
 
 def backward(cell: str, *args: Any) -> tuple[Tensor, ...]:
     """`fastrnn.ops.layer_backward` on one CUDA device."""
     dy, dh_n, dc_n, *tensors, y, reserve, batch_sizes, batch, reverse, needed = args
-    layer = _Layer(cell, tensors, batch_sizes, batch, reverse)
-    layer.check(dy, dh_n, dc_n, y, reserve)
-    x, hx, cx, units, count = layer.x, layer.hx, layer.cx, layer.units, layer.rows.size(0)
-    names = ("x", "hx", "cx", "w_ih", "w_hh", "b_ih", "b_hh", "w_hr")
-    present = dict(zip(names, tensors, strict=True))
-    needs = {name: n and present[name] is not None for name, n in zip(names, needed, strict=True)}
-    with _guard(x.device):
-        y, dy = _rows(y), None if dy is None else _rows(dy)
-        if address(reserve) % 16:  # a slice, of vmap or a saved-tensor hook: the kernels read 16 bytes at once
-            reserve = reserve.clone()
-        dg = _empty((count, layer.grad_columns * units), x)
-        grads: dict[str, Tensor] = {}
-        if needs["hx"]:
-            grads["hx"] = _empty((batch, layer.width), x)
-        if needs["cx"]:
-            grads["cx"] = _empty((batch, units), x)
-        dh = _empty((count, layer.projected), x) if layer.projected else None
-        given = _contiguous(layer.w_hh, layer.w_hr, hx, cx, y, reserve, dy, dh_n, dc_n)
-        layer.run(True, *given, dg, grads.get("hx"), grads.get("cx"), dh)
-        width = layer.gates * units
-        dg_x, dg_h = (dg[:, first * units :][:, :width] for first in (layer.first_x, layer.first_h))
-        order = [layer.module.gate_of_x(layer.number, j) for j in range(layer.gates)]
-        if needs["x"]:
-            grads["x"] = torch.mm(dg_x, _blocks(layer.w_ih, order)).view(x.shape)
-        # dg's input side has its row blocks in another order than the weights
-        back = [order.index(g) for g in range(layer.gates)]
-        if needs["w_ih"]:
-            grads["w_ih"] = _blocks(torch.mm(dg_x.t(), layer.rows), back)
-        if needs["w_hh"]:
-            grads["w_hh"] = torch.mm(dg_h.t(), _previous(y, hx, batch_sizes, batch, layer.steps, reverse))
-        if needs["b_ih"]:
-            grads["b_ih"] = _blocks(dg_x.sum(0), back)
-        if needs["b_hh"]:
-            # a copy where the sides are the same: two results must not share memory
-            same = needs["b_ih"] and layer.first_x == layer.first_h
-            grads["b_hh"] = grads["b_ih"].clone() if same else dg_h.sum(0)
-        if needs["w_hr"] and dh is not None:
-            grads["w_hr"] = torch.mm(dh.t(), _hidden(reserve, count, units, layer.saved, x.dtype))
-    return tuple(grads[name] if name in grads else _empty((0,), x) for name in names)
+    _check(*tensors, dy, dh_n, dc_n, y, reserve)
+    x, hx, cx, w_ih, w_hh, _, _, w_hr = tensors
+    layer = _layer(cell, tensors, batch_sizes, batch, reverse)
+    needs = {name: n and t is not None for name, n, t in zip(GRADIENTS, needed, tensors, strict=True)}
+    above = _contiguous(None if dy is None else _rows(dy), dh_n, dc_n)
+    saved = _contiguous(hx, cx, w_ih, w_hh, w_hr, _rows(y), reserve)
+    grads = layer.backward(needs, *above, _rows(x), *saved)  # type: ignore[arg-type]
+    if "x" in grads:
+        grads["x"] = grads["x"].view(x.shape)
+    return tuple(grads[name] if name in grads else _empty((0,), x) for name in GRADIENTS)
+
+
+Passes = tuple[Callable[..., tuple[Tensor, ...]], Callable[..., Sequence[Tensor | None]]]
+
+
+def fixed(cell: str, like: Tensor, units: int, step: bool, batch_sizes: list[int] | None, reverse: bool) -> Passes:
+    """forward and backward of `fastrnn._quick` for inputs like this one. All their tensors are as x is: on its device,
+    adjacent in memory, and of shapes that fit."""
+    if batch_sizes is not None:
+        steps, batch = len(batch_sizes), batch_sizes[0]
+    else:
+        steps, batch = (1, like.size(0)) if step else like.shape[:2]
+    sizes = None if batch_sizes is None else torch.tensor(batch_sizes, dtype=torch.int64, device="cpu")
+    layer = _Layer(cell, like, (steps, batch, units, 0), sizes, reverse)
+    state = (batch, units) if step else (1, batch, units)
+    width, more, lstm = like.size(-1), like.shape[:-1], layer.lstm
+
+    def forward(
+        _new: Any, _threads: int, _half: None, reserve: Tensor | None, x: Tensor, *rest: Tensor
+    ) -> tuple[Tensor, ...]:
+        w_ih, w_hh, b_ih, b_hh, hx, cx = (*rest, None, None)[:6]
+        h_n = _empty(state, x)
+        y = h_n if step else _empty((*x.shape[:-1], units), x)
+        c_n = _empty(state, x) if lstm else None
+        layer.forward(x.view(-1, width), hx, cx, w_ih, w_hh, b_ih, b_hh, None, y, h_n, c_n, reserve)  # type: ignore[arg-type]
+        results = (h_n,) if step else (y, h_n)
+        return results if c_n is None else (*results, c_n)
+
+    def backward(
+        _new: Any, _threads: int, needed: Sequence[bool], dy: Any, dh_n: Any, dc_n: Any, x: Tensor, *rest: Any
+    ) -> list[Tensor | None]:
+        hx, cx, w_ih, w_hh, _, _, y, reserve = rest
+        needs = dict(zip(GRADIENTS, (*needed, False), strict=True))
+        hx_rows = None if hx is None else hx.view(batch, units)
+        saved = hx_rows, cx, w_ih, w_hh, None, y.view(-1, units), reserve
+        grads = layer.backward(needs, dy, dh_n, dc_n, x.view(-1, width), *saved)
+        for name, shape in (("x", x.shape), ("hx", state), ("cx", state)):
+            if name in grads:
+                grads[name] = grads[name].view(shape)
+        return [grads.get(name) for name in GRADIENTS[:7]]
+
+    return forward, backward
 
 
 def _blocks(t: Tensor, order: list[int]) -> Tensor:
@@ -183,6 +298,8 @@ def _previous(
 
     Steps of equal batch size are one run, whose rows and those before them are adjacent."""
     first = y.new_zeros(batch, y.size(1)) if hx is None else hx
+    if steps == 1:
+        return first
     sizes, counts = [batch], [steps]
     if batch_sizes is not None:
         sizes, counts = (t.tolist() for t in batch_sizes.unique_consecutive(return_counts=True))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function, forward_ad
 
-from fastrnn import _guards, _memory, _native, autograd, ops
+from fastrnn import _cuda, _cuda_layer, _guards, _memory, _native, autograd, ops
 from fastrnn._checks import GATES
 from fastrnn._half import Halves
 
@@ -129,17 +129,27 @@ def _ordinary(
     flat = step or batch_sizes is not None
     if x.dim() != (2 if flat else 3) or not x.numel() or torch._C._are_functorch_transforms_active():
         return False
-    rows, inputs = GATES[cell] * units, x.shape[-1]
+    if _on_gpu(x) and _cuda.kernels is None:
+        return False
+    rows, inputs, device = GATES[cell] * units, x.shape[-1], x.device
     state = (x.shape[0], units) if step else (1, batch_sizes[0] if batch_sizes else x.shape[1], units)
     shapes = (x.shape, (rows, inputs), (rows, units), (rows,), (rows,), state, state)
     return (
         units > 0
         and x.dtype in _native.DTYPES
         and all(
-            type(t) in ops._PLAIN and ops._plain(t) and t.dtype is x.dtype and t.shape == shape and t.is_contiguous()
+            ops._plain(t, x.is_cuda)
+            and t.dtype is x.dtype
+            and t.device == device
+            and t.shape == shape
+            and t.is_contiguous()
             for t, shape in zip((x, *weights, *states), shapes, strict=False)
         )
     )
+
+
+def _on_gpu(x: Tensor) -> bool:
+    return not x.is_cpu
 
 
 class _Call:
@@ -166,19 +176,23 @@ class _Call:
         self.guard = _guards.guard(tensors, (self.ragged,))
         self.reverse, self.batch_sizes = reverse, batch_sizes
         self.recording = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-        self.kernels = _native.kernels  # another ISA has another layout of the reserve
+        self.on_gpu = _on_gpu(x)
+        self.holder = _cuda if self.on_gpu else _native
+        self.kernels = self.holder.kernels  # another ISA has another layout of the reserve
         self.cell, self.lstm, self.step, self.batch = cell, cell == "lstm", step, batch
         self.sizes = inputs, units, GATES[cell] * units, _native.DTYPES[x.dtype]
-        self.forward, self.backward = self._fixed(steps, batch_sizes)
-        self.reserve = ops._reserve_spec(cell, x, units)
+        self.forward, self.backward = self._fixed(x, steps, batch_sizes)
+        self.reserve = ops._reserve_spec(cell, x, units, self.on_gpu)
         # whether a gradient may be
         self.large = max(t.nbytes for t in tensors) >= _memory.LEAST_GRADIENT
         self.saved: list[Any] = []  # kinds of the tensors that forward saves
         # (which of dy, dh_n, dc_n are there) -> a guard
         self.ways_back: dict[tuple[bool, ...], _guards.Check] = {}
 
-    def _fixed(self, steps: int, batch_sizes: list[int] | None) -> Any:
+    def _fixed(self, x: Tensor, steps: int, batch_sizes: list[int] | None) -> Any:
         """The kernels' forward and backward for these sizes."""
+        if self.on_gpu:
+            return _cuda_layer.fixed(self.cell, x, self.kind[1], self.step, batch_sizes, self.reverse)
         return self.kernels.fixed(
             *(_native.CELLS[self.cell], self.lstm, self.step, batch_sizes or [], self.reverse, steps, self.batch),
             *self.sizes,
@@ -189,8 +203,8 @@ class _Call:
         call = object.__new__(_Call)
         call.__dict__.update(self.__dict__)
         call.batch_sizes, call.saved = batch_sizes, []
-        call.forward, call.backward = call._fixed(len(batch_sizes), batch_sizes)
-        call.reserve = ops._reserve_spec(self.cell, x, self.kind[1])
+        call.forward, call.backward = call._fixed(x, len(batch_sizes), batch_sizes)
+        call.reserve = ops._reserve_spec(self.cell, x, self.kind[1], self.on_gpu)
         call.large = call.large or x.nbytes >= _memory.LEAST_GRADIENT
         return call
 
@@ -199,7 +213,7 @@ class _Call:
 
     def fits(self, *tensors: Tensor) -> bool:
         """Whether it is for these tensors, now: x, weights (4), and as many states as it was made for."""
-        return self.kernels is _native.kernels and not _dispatch_modes() and _tracing() is None and self.guard(*tensors)
+        return self.kernels is self.holder.kernels and not _dispatch_modes() and _tracing() is None and self.guard(*tensors)
 
     def run(self, half: Tensor | None, reserve: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
         """y (not of a step), h_n and c_n (of an LSTM). tensors: x, weights (4), states."""
@@ -222,7 +236,8 @@ class _Call:
         there = tuple(g is not None for g in above)
         guard = self.ways_back.get(there)
         if guard is None or not guard(*tensors) or (self.ragged and not self._of_rows(x, y, above[0], reserve)):
-            if ops.batched(*above) or not (ops._direct(*tensors) and all(t.is_contiguous() for t in tensors)):
+            fit = [t.is_contiguous() and t.device == x.device for t in tensors]
+            if ops.batched(*above) or not all(fit) or not ops._direct(*tensors, on_gpu=x.is_cuda):
                 return None
             _guards.check_saved(self.saved, saved)
             by_row = (x, y, reserve, above[0]) if self.ragged else ()
@@ -252,7 +267,8 @@ class _OneLayer(Function):
     @staticmethod
     def forward(ctx, call, *tensors):
         size, dtype = call.reserve
-        reserve = ops._reserve(size, tensors[0], dtype) if size else ops._NOTHING
+        new = ops._empty if call.on_gpu else ops._reserve
+        reserve = new((size,), tensors[0], dtype) if size else ops._NOTHING
         results = call.run(None, reserve if size else None, *tensors)
         ctx.set_materialize_grads(False)
         saved = (*tensors, results[0], reserve)

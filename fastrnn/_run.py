@@ -22,7 +22,7 @@ Layer = Callable[..., tuple[Tensor, Tensor, Tensor | None]]
 def run_packed(cell: str, input: Any, hx: Any, weights: Sequence[Tensor], units: int) -> tuple[Any, Any] | None:
     """One layer in one direction on a PackedSequence, by the short way; None where `run_layers` should see to it."""
     x, batch_sizes, sorted_indices, unsorted_indices = input
-    if not isinstance(x, Tensor) or not x.is_cpu or x.dim() != 2 or (hx is not None and sorted_indices is not None):
+    if not isinstance(x, Tensor) or x.dim() != 2 or (hx is not None and sorted_indices is not None):
         return None
     sizes = checks.check_packed(x.shape[0], batch_sizes, sorted_indices, unsorted_indices)
     results = quick(cell, x, hx, weights, units, batch_sizes=sizes)
@@ -118,7 +118,7 @@ def _layers(
     initial = [[state] if blocks == 1 else state.split(1) for state in states]
     finals: list[list[Tensor]] = []
     a_layer = len(weights) // blocks  # weights of one
-    short = layer is recurrent_layer and x.is_cpu and stack.bias and not stack.proj_size
+    short = layer is recurrent_layer and stack.bias and not stack.proj_size
     for index in range(stack.num_layers):
         outputs = []
         for direction in range(directions):

@@ -19,8 +19,7 @@ from torch import Tensor
 from fastrnn import _cuda, _cuda_layer, _memory, _native
 from fastrnn._checks import GATES
 
-# Order of the gradients that layer_backward returns, and of its `needed` flags.
-GRADIENTS = ("x", "hx", "cx", "w_ih", "w_hh", "b_ih", "b_hh", "w_hr")
+GRADIENTS = _cuda_layer.GRADIENTS
 
 _library = torch.library.Library("fastrnn", "DEF")
 _library.define(
@@ -67,18 +66,20 @@ def _dims(cell: str, x: Tensor, w_hh: Tensor, w_hr: Tensor | None, batch_sizes: 
     return steps, x.size(-1), w_hh.size(0) // GATES[cell], 0 if w_hr is None else w_hr.size(0)
 
 
-def _reserve_spec(cell: str, x: Tensor, units: int) -> tuple[int, torch.dtype]:
+def _reserve_spec(cell: str, x: Tensor, units: int, on_gpu: bool) -> tuple[int, torch.dtype]:
     """Number and dtype of the values that forward leaves for backward."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     rows = x.size(0) if x.dim() == 2 else x.size(0) * x.size(1)
+    if on_gpu:
+        return _cuda.reserve_size(cell, rows, units), dtype
     per_row, once = _native.kernels.reserve_size(_native.CELLS[cell], _native.DTYPES[dtype], units)
     return rows * per_row + once, dtype
 
 
-def _reserve(size: int, x: Tensor, dtype: torch.dtype) -> Tensor:
+def _reserve(size: tuple[int], x: Tensor, dtype: torch.dtype) -> Tensor:
     """Memory for so many values beside x, which is on the CPU."""
-    large = _memory.take((size,), dtype)
-    return _empty((size,), x, dtype) if large is None else large
+    large = _memory.take(size, dtype)
+    return _empty(size, x, dtype) if large is None else large
 
 
 def _new_gradient(x: Tensor, *sizes: int) -> Tensor:
@@ -111,8 +112,8 @@ def _forward_kernel(
     c_n = _empty((batch, units), x) if cell == "lstm" else _empty((0,), x) if training else _NOTHING
     reserve = _NOTHING
     if training:
-        size, dtype = _reserve_spec(cell, x, units)
-        reserve = _reserve(size, x, dtype)
+        size, dtype = _reserve_spec(cell, x, units, False)
+        reserve = _reserve((size,), x, dtype)
     x, x_step, x_row = _strided(x)  # type: ignore[assignment]
     y_step, y_row = (batch * width if batch_sizes is None else 0), width
     # every temporary below must live until the kernel returns
@@ -199,9 +200,7 @@ _library.impl("layer_backward", _cuda_layer.backward, "CUDA")
 def _(cell, x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, batch_sizes, batch, reverse, training):
     _, _, units, projected = _dims(cell, x, w_hh, w_hr, batch_sizes)
     width = projected or units
-    size, dtype = _reserve_spec(cell, x, units) if training else (0, x.dtype)
-    if x.is_cuda and training:
-        size = _cuda.reserve_size(cell, x.numel() // x.size(-1), units)
+    size, dtype = _reserve_spec(cell, x, units, x.is_cuda) if training else (0, x.dtype)
     return (
         x.new_empty((*x.shape[:-1], width)),
         x.new_empty((batch, width)),
@@ -238,10 +237,15 @@ def _(
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def _plain(t: Tensor | None) -> bool:
-    """Whether the tensor's memory holds its values: no subclass, no lazy negation, no zeros without storage."""
+def _plain(t: Tensor | None, on_gpu: bool = False) -> bool:
+    """Whether the tensor's memory, the CPU's or a CUDA device's, holds its values: no subclass, no lazy negation, no zeros
+    without storage."""
     return t is None or (
-        type(t) in _PLAIN and t.is_cpu and t.layout is torch.strided and not t.is_neg() and not t._is_zerotensor()
+        type(t) in _PLAIN
+        and (t.is_cuda if on_gpu else t.is_cpu)
+        and t.layout is torch.strided
+        and not t.is_neg()
+        and not t._is_zerotensor()
     )
 
 
@@ -254,9 +258,9 @@ def _nothing_between() -> bool:
     )
 
 
-def _direct(x: Tensor, *others: Tensor | None) -> bool:
-    """Whether the CPU kernels may be called at once: plain CPU tensors, no dispatch mode, no tracing."""
-    return _plain(x) and all(map(_plain, others)) and _nothing_between()
+def _direct(*tensors: Tensor | None, on_gpu: bool = False) -> bool:
+    """Whether the kernels may be called at once: plain tensors of the CPU, or of CUDA, no dispatch mode, no tracing."""
+    return all(_plain(t, on_gpu) for t in tensors) and _nothing_between()
 
 
 def batched(*gradients: Tensor | None) -> bool:
@@ -271,7 +275,7 @@ def _elsewhere(direct: Callable, registered: Callable, x: Tensor, *others: Tenso
             raise RuntimeError(
                 f'{reason}: move model and input to the CPU with .to("cpu"), or use fastrnn.to_torch(model) there'
             )
-        if _cuda.plain(x, *others) and _nothing_between():
+        if _direct(x, *others, on_gpu=True):
             return direct
     return registered
 

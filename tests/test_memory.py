@@ -77,7 +77,7 @@ def test_without_memory_torch_says_so(monkeypatch):
 
     monkeypatch.setattr(_memory.mmap, "mmap", none_left)
     assert _memory.take((LARGE,), torch.float32) is None
-    assert ops._reserve(LARGE, torch.zeros(1), torch.float32).shape == (LARGE,)
+    assert ops._reserve((LARGE,), torch.zeros(1), torch.float32).shape == (LARGE,)
 
 
 def test_a_process_may_end_with_a_graph():
@@ -94,7 +94,7 @@ assert _memory._used
 def test_steps_share_it_and_graphs_do_not():
     torch.manual_seed(0)
     layer, x = fastrnn.LSTM(1, 64), torch.randn(55, 512, 1)  # whose gradients are small
-    assert ops._reserve_spec("lstm", x, 64)[0] >= LARGE
+    assert ops._reserve_spec("lstm", x, 64, False)[0] >= LARGE
 
     def gradients(y, **options):
         return torch.autograd.grad(y.sum(), list(layer.parameters()), **options)

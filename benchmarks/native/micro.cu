@@ -4,6 +4,7 @@
 //
 //   nvcc -std=c++17 -O3 -arch=native benchmarks/native/micro.cu -o micro && ./micro micro.json
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -15,6 +16,7 @@ using namespace fastrnn::cuda;
 namespace {
 
 constexpr int kThreads = 256;
+constexpr uint32_t kEmpty = 0xffffffffu;
 
 __global__ void block_barrier(int steps) {
   for (int s = 0; s < steps; ++s) sync_threads();
@@ -71,6 +73,66 @@ __global__ void count_barrier(uint32_t* counter, int steps) {
       }
     }
     sync_threads();
+  }
+}
+
+// Every block of a group writes `own` pieces and reads those of all of its group, which are there when they are no longer
+// `kEmpty`: a step of tier b, without product and cell. Four buffers take turns; a block empties its part of one after it
+// has read the next.
+__global__ void polled_exchange(Piece* memory, int steps, int own, int group) {
+  constexpr int kMost = 16;
+  const int all = own * blocks_x(), pieces = own * group;
+  const int mine = block_x() * own + thread_index(), first = block_x() / group * pieces;
+  uint32_t sum = 0;
+  for (int s = 1; s <= steps; ++s) {
+    Piece* buffer = memory + s % 4 * all;
+    if (thread_index() < own) {
+      store_relaxed(buffer + mine, Piece{{sum, 2, 3, 4}});
+      fence_device();
+    }
+    Piece got[kMost];
+    bool there;
+    do {
+      there = true;
+#pragma unroll
+      for (int i = 0; i < kMost; ++i)
+        if (thread_index() + i * kThreads < pieces)
+          got[i] = load_relaxed(buffer + first + thread_index() + i * kThreads);
+#pragma unroll
+      for (int i = 0; i < kMost; ++i)
+        if (thread_index() + i * kThreads < pieces) there = there && got[i].w[0] != kEmpty;
+    } while (!there);
+#pragma unroll
+    for (int i = 0; i < kMost; ++i)
+      if (thread_index() + i * kThreads < pieces) sum = (sum + got[i].w[0]) & 0xffff;
+    sync_threads();
+    if (thread_index() < own) store_relaxed(memory + (s + 3) % 4 * all + mine, Piece{{kEmpty, kEmpty, kEmpty, kEmpty}});
+  }
+}
+
+// The same by a counter.
+__global__ void counted_exchange(uint32_t* counter, Piece* memory, int steps, int own) {
+  constexpr int kMost = 16;
+  const int all = own * blocks_x();
+  uint32_t sum = 0;
+  for (int s = 1; s <= steps; ++s) {
+    Piece* buffer = memory + s % 2 * all;
+    if (thread_index() < own) store_piece(buffer + block_x() * own + thread_index(), Piece{{sum, 2, 3, 4}});
+    sync_threads();
+    if (thread_index() == 0) {
+      fence_device();
+      add_release(counter, 1);
+      while (load_acquire(counter) < uint32_t(s * blocks_x())) {
+      }
+    }
+    sync_threads();
+    Piece got[kMost];
+#pragma unroll
+    for (int i = 0; i < kMost; ++i)
+      if (thread_index() + i * kThreads < all) got[i] = load_piece(buffer + thread_index() + i * kThreads);
+#pragma unroll
+    for (int i = 0; i < kMost; ++i)
+      if (thread_index() + i * kThreads < all) sum = (sum + got[i].w[0]) & 0xffff;
   }
 }
 
@@ -170,6 +232,30 @@ void measure() {
     report("barrier by a counter, " + std::to_string(blocks) + " blocks", "ns a step",
            cleared(count_barrier, l) / steps);
   }
+  Piece* pieces = nullptr;
+  const size_t room = 4 * 128 * 256 * sizeof *pieces;
+  check(cudaMalloc(&pieces, room), "memory");
+  const auto exchanged = [&](auto kernel, const Launch& l, auto... args) {
+    return nanoseconds_of([&] {
+      check(cudaMemsetAsync(flags, 0, 4096 * sizeof *flags, stream), "memory");
+      check(cudaMemsetAsync(pieces, 0xff, room, stream), "memory");
+      launch(kernel, l, args...);
+    });
+  };
+  // an LSTM of 1024 units, 8 and 16 rows of bf16: h among all; gate gradients among 16, sums among 8
+  for (const auto [blocks, own, group] :
+       {std::array{128, 8, 128}, {128, 16, 128}, {128, 64, 16}, {128, 32, 8}, {64, 64, 64}, {64, 32, 64}}) {
+    Launch l = two;
+    l.grid_x = unsigned(blocks);
+    const std::string text = std::to_string(blocks) + " blocks, each to " + std::to_string(group) + ", " +
+                             std::to_string(own) + " x 16 bytes";
+    report("exchange through L2, data tell, " + text, "ns a step",
+           exchanged(polled_exchange, l, pieces, steps, own, group) / steps);
+    if (group == blocks)
+      report("exchange through L2, a counter tells, " + text, "ns a step",
+             exchanged(counted_exchange, l, flags, pieces, steps, own) / steps);
+  }
+  check(cudaFree(pieces), "memory");
   check(cudaFree(flags), "memory");
 
   const double chain = nanoseconds_of([&] { launch(matrix<1>, one, steps, static_cast<float*>(nullptr)); }) / steps;

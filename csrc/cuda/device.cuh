@@ -131,6 +131,31 @@ FASTRNN_DEVICE Piece load_still(const Piece* p) { return *p; }
 FASTRNN_DEVICE void store_piece(Piece* p, Piece v) {
   __stcg(reinterpret_cast<uint4*>(p), make_uint4(v.w[0], v.w[1], v.w[2], v.w[3]));
 }
+// The same where another block writes at the same time: each word is what it was before or is after.
+FASTRNN_DEVICE Piece load_relaxed(const Piece* p) {
+  Piece v;
+  asm volatile("ld.relaxed.gpu.global.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(v.w[0]), "=r"(v.w[1]), "=r"(v.w[2]), "=r"(v.w[3])
+               : "l"(p)
+               : "memory");
+  return v;
+}
+FASTRNN_DEVICE void store_relaxed(Piece* p, const Piece& v) {
+  asm volatile("st.relaxed.gpu.global.v4.u32 [%0], {%1,%2,%3,%4};" ::"l"(p), "r"(v.w[0]), "r"(v.w[1]), "r"(v.w[2]),
+               "r"(v.w[3])
+               : "memory");
+}
+// A copy into this block's shared memory, past the first-level cache and without registers. A thread's copies since the
+// last commit are one group; await_copies<N> waits until all of its groups but the last N are there, for this thread.
+FASTRNN_DEVICE void copy_piece(Piece* shared, const Piece* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(uint32_t(__cvta_generic_to_shared(shared))), "l"(from)
+               : "memory");
+}
+FASTRNN_DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int N>
+FASTRNN_DEVICE void await_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
 FASTRNN_DEVICE uint32_t load_acquire(const uint32_t* p) {
   uint32_t v;
   asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");

@@ -1,8 +1,9 @@
 // What the blocks of a kernel that runs all steps tell one another, and how they wait for it: within a cluster through shared
 // memory (Mailbox, ClusterExchange), over the device through the second-level cache (GridBarrier, GridExchange).
 //
-// Two buffers take turns. A block writes into one only after it has every other block's part of the step before, and a
-// block hands out that part only after it has read the buffer that is now written: nobody overwrites what is still read.
+// Buffers take turns, two, or four in GridExchange. A block writes into one only after it has every other block's part of
+// the step before, and a block hands out that part only after it has read the buffer that is now written: nobody overwrites
+// what is still read.
 //
 // A block that waits too long for another gives the call up; again_kernel (persistent.cuh) then does all of it again.
 #pragma once
@@ -21,6 +22,8 @@ struct Resident {
   int rows;             // of the batch
   const Piece* w;       // [tile][k block][half][lane]
   Operand<Op> slot[2];  // [batch group][k block][lane]; both start as begin_kernel leaves them
+  Piece* mail;          // GridExchange's four buffers, each like a slot; empty at the start
+  int64_t mail_size;    // pieces of one
   uint32_t* counters;   // (teams), GridBarrier's, zero at the start
   uint32_t* failed;     // zero at the start: whether a block gave up
   uint32_t* status;     // the same for the host, or null
@@ -97,8 +100,10 @@ struct Mailbox {
   }
 };
 
-// An exchange brings h to everyone: begin, then for every step wait, read, and send with sent() after the last, and end.
-template <class Op, int NT>
+// An exchange brings h to everyone. Begin; then for every step start(), await() and read() of the k blocks of a warp (every
+// KSth from `part` on), part by part of AHEAD of PARTS, and send() with sent() after the last; and end. What says that a
+// wait was too long, says it to one lane: before a matrix instruction the warp has to meet again.
+template <class Op, int NT, int KS>
 struct ClusterExchange {
   static constexpr bool kCluster = true;
   static constexpr int kCopies = Layout<Op>::kPerPiece;  // threads that have the same piece
@@ -119,9 +124,13 @@ struct ClusterExchange {
     for (int i = 0; i < kRanks; ++i) to[i] = box.of(rank(i) < blocks_x() ? rank(i) : 0);
     sync_cluster();
   }
-  FASTRNN_DEVICE bool wait(const Resident<Op>& p, int s) const { return box.wait(p, s); }
-  FASTRNN_DEVICE Piece read(const Resident<Op>&, int s, int n, int kb, int lane) const {
-    return box.buffer(s)[(n * kblocks + kb) * 32 + lane];
+  template <int PARTS, int AHEAD>
+  FASTRNN_DEVICE bool start(const Resident<Op>& p, int s, int) const {
+    return s == 0 || box.wait(p, s);
+  }
+  FASTRNN_DEVICE void await(int) const {}
+  FASTRNN_DEVICE Piece read(const Resident<Op>&, int s, int, int n, int kb, bool&) const {
+    return box.buffer(s)[(n * kblocks + kb) * 32 + thread_index() % 32];
   }
   static FASTRNN_DEVICE int rank(int i) { return thread_index() % 32 / 4 % kCopies + i * kCopies; }
   // For step s. The threads of a warp that have the same piece are those of one lane % 4 and, where a row has two pieces,
@@ -156,23 +165,88 @@ struct GridBarrier {
   }
 };
 
-template <class Op, int NT>
+// How many buffers GridExchange has, and what a word of them holds until it is written. Nothing that is sent looks like it: two bf16 or fp16, or
+// one TF32, that are not numbers, and such are sent by other bits.
+constexpr int kBuffers = 4;
+constexpr uint32_t kEmpty = 0xffffffffu, kNotANumber = 0x7fff7fffu;
+
+FASTRNN_DEVICE bool is_whole(const Piece& v) {
+  return v.w[0] != kEmpty && v.w[1] != kEmpty && v.w[2] != kEmpty && v.w[3] != kEmpty;
+}
+
+// The data tell themselves that they are there: no counter, and no fence between data and counter. A word that is not empty
+// is h of this step, because a block empties its part of a buffer three steps before it fills it again, when everyone has
+// read the one after; and it sends nothing more before that is done (sent()).
+template <class Op, int NT, int KS>
 struct GridExchange {
   static constexpr bool kCluster = false;
-  int first_group;
+  int first_group, kblocks;
+  int64_t size;         // of a buffer, in pieces
+  Piece* staged;        // [k block of the warp][batch group][thread], in shared memory: a warp's part of h
+  const Piece* source;  // [batch group][k block][lane], of this step
 
-  static FASTRNN_BOTH unsigned shared_bytes(int) { return 0; }
-  FASTRNN_DEVICE void begin(const Resident<Op>&, unsigned char*, int group, int) { first_group = group; }
-  FASTRNN_DEVICE bool wait(const Resident<Op>& p, int s) const { return GridBarrier<Op>{p}.wait(s); }
-  FASTRNN_DEVICE Piece read(const Resident<Op>& p, int s, int n, int kb, int lane) const {
-    return load_piece(p.slot[s % 2].group(first_group + n) + kb * 32 + lane);
+  static FASTRNN_BOTH unsigned shared_bytes(int kblocks) {
+    return unsigned((kblocks + KS - 1) / KS) * NT * kThreads * unsigned(sizeof(Piece));
   }
-  FASTRNN_DEVICE void send(const Resident<Op>& p, int s, int place, const Piece& v) const {
-    if (thread_index() % 32 / 4 % Layout<Op>::kPerPiece == 0)
-      store_piece(const_cast<Piece*>(p.slot[s % 2].group(first_group)) + place, v);
+  FASTRNN_DEVICE void begin(const Resident<Op>& p, unsigned char* shared, int group, int) {
+    first_group = group, kblocks = p.slot[0].kblocks, size = p.mail_size;
+    staged = reinterpret_cast<Piece*>(shared) + thread_index();
   }
-  FASTRNN_DEVICE void sent(const Resident<Op>& p, int) const { GridBarrier<Op>{p}.arrive(); }
+  // Waits for the first piece, and then has copies of all on their way: most will be there.
+  template <int PARTS, int AHEAD>
+  FASTRNN_DEVICE bool start(const Resident<Op>& p, int s, int part) {
+    source = s == 0 ? p.slot[0].group(first_group) : buffer(p, s);
+    source += thread_index() % 32;
+    const bool there =
+        s == 0 || part >= kblocks || wait_for(p, [&] { return is_whole(load_relaxed(source + part * 32)); });
+#pragma unroll
+    for (int first = 0; first < PARTS; first += AHEAD) {
+#pragma unroll
+      for (int i = first; i < first + AHEAD; ++i)
+        if (part + i * KS < kblocks)
+#pragma unroll
+          for (int n = 0; n < NT; ++n)
+            copy_piece(staged + (i * NT + n) * kThreads, source + (n * kblocks + part + i * KS) * 32);
+      commit_copies();
+    }
+    return there;
+  }
+  // All of the step's parts but the last few, whose number the compiler knows.
+  FASTRNN_DEVICE void await(int left) const {
+    if (left >= 8)
+      await_copies<8>();
+    else if (left >= 4)
+      await_copies<4>();
+    else if (left >= 2)
+      await_copies<2>();
+    else if (left == 1)
+      await_copies<1>();
+    else
+      await_copies<0>();
+  }
+  FASTRNN_DEVICE Piece read(const Resident<Op>& p, int s, int i, int n, int kb, bool& there) const {
+    Piece v = staged[(i * NT + n) * kThreads];
+    if (s > 0 && there && !is_whole(v))
+      there = wait_for(p, [&] {
+        v = load_relaxed(source + (n * kblocks + kb) * 32);
+        return is_whole(v);
+      });
+    return v;
+  }
+  FASTRNN_DEVICE void send(const Resident<Op>& p, int s, int place, Piece v) const {
+    if (thread_index() % 32 / 4 % Layout<Op>::kPerPiece != 0) return;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) v.w[i] = v.w[i] == kEmpty ? kNotANumber : v.w[i];
+    store_relaxed(buffer(p, s) + place, v);
+    store_relaxed(buffer(p, s + 2) + place, Piece{{kEmpty, kEmpty, kEmpty, kEmpty}});
+  }
+  FASTRNN_DEVICE void sent(const Resident<Op>&, int) const { fence_device(); }
   FASTRNN_DEVICE void end(bool) const {}
+
+ private:
+  FASTRNN_DEVICE Piece* buffer(const Resident<Op>& p, int s) const {
+    return p.mail + s % kBuffers * size + int64_t(first_group) * kblocks * 32;
+  }
 };
 
 }  // namespace cuda

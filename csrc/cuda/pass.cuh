@@ -45,7 +45,7 @@ class Pass {
     plan_ = plan<Epilogue>();
     w_ = weights<Epilogue>(c_.H, Layout<Op>::blocks(c_.R()));
     for (auto& slot : slot_) slot = operand(c_.R());
-    flags_ = space_.take<uint32_t>(kFlags + 1);
+    take_signals();
     carry_h_ = space_.take<A>(Cell::kReadsHPrev ? c_.B * c_.H : 0);
     carry_c_ = space_.take<A>(Cell::kHasCellState ? c_.B * c_.H : 0);
     if (c_.P) {
@@ -63,7 +63,7 @@ class Pass {
       slot.data = space_.take<E>(elements(slot));
     }
     w_ = weights<Epilogue>(c_.R(), slot_[0].kblocks);
-    flags_ = space_.take<uint32_t>(kFlags + 1);
+    take_signals();
     carry_h_ = space_.take<A>(c_.B * c_.R());
     carry_c_ = space_.take<A>(Cell::kHasCellState ? c_.B * c_.H : 0);
     if (c_.P) {
@@ -77,11 +77,10 @@ class Pass {
     plan_forward<Cell>();
     const Runs runs(c_);
     const int64_t H = c_.H, R = c_.R();
-    pack<ForwardCell<Cell, Op>>(f.w_hh, R, 1, H, R, w_, slot_[0]);
     Begin<Op> start = begin_with(storage(f.hx), R);
     start.from[0] = storage(f.hx), start.from[1] = storage(f.cx);
     start.n[0] = Cell::kReadsHPrev ? c_.B * H : 0, start.n[1] = Cell::kHasCellState ? c_.B * H : 0;
-    begin(start);
+    prepare<ForwardCell<Cell, Op>>(f.w_hh, R, 1, H, R, w_, slot_[0], start);
     A* reserve = static_cast<A*>(f.reserve);
     const ForwardCell<Cell, Op> cell{int(H),
                                      c_.P != 0,
@@ -105,8 +104,7 @@ class Pass {
       }
     } else if constexpr (Cell::kHasCellState) {
       const ForwardProjection<Op> projection{int(c_.P), storage(f.y), storage(f.h_n)};
-      pack<ForwardProjection<Op>>(f.w_hr, H, 1, c_.P, H, w_hr_, between_);
-      begin(Begin<Op>{nullptr, {between_, {}}, c_.B, H, elements(between_), {}, {}, {}});
+      prepare<ForwardProjection<Op>>(f.w_hr, H, 1, c_.P, H, w_hr_, between_, begin_between(H));
       Walk<Runs> walk(runs, c_.reverse);
       for (int64_t s = 0; s < c_.T; ++s, walk.forward()) {
         const Step step = walk.step();
@@ -121,11 +119,10 @@ class Pass {
     plan_backward<Cell>();
     const Runs runs(c_);
     const int64_t H = c_.H, R = c_.R(), depth = Cell::kGates * H;
-    pack<BackwardCell<Cell, Op>, Cell::kGates>(f.w_hh, 1, R, R, depth, w_, slot_[0]);
     Begin<Op> start = begin_with(nullptr, depth);
     start.from[0] = storage(f.dh_n), start.from[1] = storage(f.dc_n);
     start.n[0] = c_.B * R, start.n[1] = Cell::kHasCellState ? c_.B * H : 0;
-    begin(start);
+    prepare<BackwardCell<Cell, Op>, Cell::kGates>(f.w_hh, 1, R, R, depth, w_, slot_[0], start);
     const A* reserve = static_cast<const A*>(f.reserve);
     const BackwardCell<Cell, Op> cell{
         int(H),        c_.P != 0,     storage(f.hx), storage(f.cx),
@@ -141,8 +138,7 @@ class Pass {
       }
     } else if constexpr (Cell::kHasCellState) {
       const BackwardProjection<Op> projection{int(c_.P), storage(f.dy), carry_h_, storage(f.dh), storage(f.dhx)};
-      pack<BackwardProjection<Op>>(f.w_hr, 1, H, H, c_.P, w_hr_, between_);
-      begin(Begin<Op>{nullptr, {between_, {}}, c_.B, c_.P, elements(between_), {}, {}, {}});
+      prepare<BackwardProjection<Op>>(f.w_hr, 1, H, H, c_.P, w_hr_, between_, begin_between(c_.P));
       Walk<Runs> walk(runs, !c_.reverse);
       for (int64_t s = 0; s <= c_.T; ++s, walk.forward()) {
         const Step step = walk.step();
@@ -171,10 +167,23 @@ class Pass {
   static constexpr int64_t kFlags =
       1024;  // teams of a cooperative launch, at least; one more says that a block gave up
 
+  // What blocks tell one another by, beside the slots.
+  void take_signals() {
+    flags_ = space_.take<uint32_t>(kFlags + 1);
+    if (plan_.tier != 'b') return;
+    mail_size_ = elements(slot_[0]) / Layout<Op>::kPerPiece;
+    mail_ = space_.take<Piece>(kBuffers * mail_size_);
+  }
+
   Begin<Op> begin_with(const S* src, int64_t K) const {
     Begin<Op> p{src, {slot_[0], slot_[1]}, c_.B, K, elements(slot_[0]), {}, {carry_h_, carry_c_}, {}};
     p.flags = flags_, p.flag_count = kFlags + 1;
+    if (mail_) p.mail = mail_, p.mail_pieces = kBuffers * mail_size_, p.empty = kEmpty;
     return p;
+  }
+
+  Begin<Op> begin_between(int64_t K) const {
+    return {nullptr, {between_, {}}, c_.B, K, elements(between_), {}, {}, {}};
   }
 
   // Runs all steps in one launch if the plan says so.
@@ -196,12 +205,13 @@ class Pass {
     p.rows = int(c_.B);
     p.w = reinterpret_cast<const Piece*>(w_);
     p.slot[0] = slot_[0], p.slot[1] = slot_[1];
+    p.mail = mail_, p.mail_size = mail_size_;
     p.counters = flags_;
     p.failed = flags_ + kFlags;
     p.status = c_.status;
     p.timeout_ns = c_.timeout_ns;
     Persistent<Op, Epilogue, TIER>(c_).with_team([&](auto kernel, const Launch& l) { launch(kernel, l, epi, p); });
-    start.flag_count = 0;
+    start.flag_count = start.mail_pieces = 0;
     Launch again;
     again.threads = kThreads;
     again.shared = Tile<Op, Epilogue, 2>::kShared;
@@ -247,15 +257,13 @@ class Pass {
   }
   // For a product with operand `in`, whose k runs over RESULTS of each unit.
   template <class Epilogue, int RESULTS = 1>
-  void pack(const void* src, int64_t row, int64_t column, int64_t units, int64_t K, E* dst,
-            const Operand<Op>& in) const {
+  void prepare(const void* src, int64_t row, int64_t column, int64_t units, int64_t K, E* dst, const Operand<Op>& in,
+               const Begin<Op>& start) const {
     const int64_t pieces = packed_pieces<Epilogue>(units, in.kblocks);
     const Packing<Op> p{storage(src),          dst, row,        column,  int(units), Epilogue::kOutputs,
                         kUnitHalves<Epilogue>, K,   in.kblocks, RESULTS, in.spread,  pieces};
-    launch(pack_kernel<Op>, launch_for(pieces), p);
-  }
-  void begin(const Begin<Op>& p) const {
-    launch(begin_kernel<Op>, launch_for(std::max({p.elements, p.n[0], p.n[1]})), p);
+    const int64_t work = std::max({pieces, start.elements, start.mail_pieces, start.n[0], start.n[1]});
+    launch(prepare_kernel<Op>, launch_for(work), p, start);
   }
 
   template <class Epilogue>
@@ -287,6 +295,8 @@ class Pass {
   const int groups_;
   E *w_ = nullptr, *w_hr_ = nullptr;  // packed
   uint32_t* flags_ = nullptr;
+  Piece* mail_ = nullptr;
+  int64_t mail_size_ = 0;
   Plan plan_;
   Operand<Op> slot_[2], between_;  // recurrent operand, read and written in turn; the projection's other side
   A *carry_h_ = nullptr, *carry_c_ = nullptr;  // (B, R) or (B, H), (B, H)

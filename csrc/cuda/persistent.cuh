@@ -4,7 +4,7 @@
 //   gather_kernel    a block has the rows of W of its units, and needs all of h: blocks hand round what they computed.
 //     ClusterExchange  (tier a, sm_90)  blocks of one cluster write into each other's shared memory; a barrier in the
 //                                       receiver's shared memory counts the bytes
-//     GridExchange     (tier b, sm_80)  through the second-level cache; a counter tells how many parts are written
+//     GridExchange     (tier b, sm_80)  through the second-level cache; what is not written yet looks empty
 //   scatter_kernel   (tier a, backward; scatter.cuh)  a block has the columns of W of its units, and hands round sums.
 //   stepped_kernel   (tier d)  blocks keep nothing: tiles are dealt anew in each step, and W comes from the caches. Any size.
 //
@@ -99,25 +99,27 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
   for (int s = 0; s < p.count; ++s) {
     walk.forward();
     const Step next = walk.step();
-    const bool there = s == 0 || exchange.wait(p, s);
-    A sums[NT][HALVES][2] = {};
-    // Also where a wait was too long: a matrix instruction wants every lane of its warp, and lanes may have waited in vain
-    // one by one. Some of h is on its way from memory while that before it is multiplied.
+    // Some of h is on its way while that before it is multiplied.
     constexpr int kRoom =
         NT > 2 ? 1 : (Exchange::kCluster || KBW <= 8 ? 8 : 2) / NT;  // for as many pieces in registers
     constexpr int kAhead = kRoom > KBW ? KBW : kRoom < 1 ? 1 : kRoom;
     static_assert(KBW % kAhead == 0, "whole parts");
+    bool there = exchange.template start<KBW, kAhead>(p, s, part);
+    A sums[NT][HALVES][2] = {};
 #pragma unroll
     for (int first = 0; first < KBW; first += kAhead) {
       if (part + first * KS >= kblocks) break;
+      exchange.await((KBW - first) / kAhead - 1);
       Piece h[kAhead][NT];
 #pragma unroll
       for (int i = 0; i < kAhead; ++i)
 #pragma unroll
         for (int n = 0; n < NT; ++n) {
           const int kb = part + (first + i) * KS;
-          h[i][n] = kb < kblocks ? exchange.read(p, s, n, kb, lane) : Piece{{0, 0, 0, 0}};
+          h[i][n] = kb < kblocks ? exchange.read(p, s, first + i, n, kb, there) : Piece{{0, 0, 0, 0}};
         }
+      // Also where a wait was too long: a matrix instruction wants every lane of its warp.
+      if (!Exchange::kCluster) sync_warp();
 #pragma unroll
       for (int i = 0; i < kAhead; ++i)
 #pragma unroll

@@ -191,33 +191,33 @@ struct Packing {
   int64_t K;
   int kblocks, results, spread;
   int64_t pieces;  // of dst
-};
 
-template <class Op>
-FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) pack_kernel(Packing<Op> p) {
-  using E = typename Op::Element;
-  constexpr int N = Layout<Op>::kPerPiece;
-  union Values {
-    Piece piece;
-    E v[N];
-  };
-  const int halves = p.gates * p.unit_halves, deep = int(p.K / p.results);  // units that k runs over
-  for (int64_t i = block_x() * kThreads + thread_index(); i < p.pieces; i += blocks_x() * kThreads) {
-    const int lane = int(i % 32), row = int(i / 32 / halves);  // of kblocks in each tile
-    const int half = int(i / 32 % halves), kb = row % p.kblocks, tile = row / p.kblocks;
-    const int unit = (tile * p.unit_halves + half % p.unit_halves) * 8 + lane / 4;
-    const auto* src = p.src + (int64_t(half / p.unit_halves) * p.units + unit) * p.row;
-    Values out;
+  // The part of one of `stride` threads.
+  FASTRNN_DEVICE void run(int64_t thread, int64_t stride) const {
+    using E = typename Op::Element;
+    constexpr int N = Layout<Op>::kPerPiece;
+    union Values {
+      Piece piece;
+      E v[N];
+    };
+    const int halves = gates * unit_halves, deep = int(K / results);  // units that k runs over
+    for (int64_t i = thread; i < pieces; i += stride) {
+      const int lane = int(i % 32), tile_kb = int(i / 32 / halves);  // of kblocks in each tile
+      const int half = int(i / 32 % halves), kb = tile_kb % kblocks, tile = tile_kb / kblocks;
+      const int unit = (tile * unit_halves + half % unit_halves) * 8 + lane / 4;
+      const auto* from = src + (int64_t(half / unit_halves) * units + unit) * row;
+      Values out;
 #pragma unroll
-    for (int j = 0; j < N; ++j) {
-      const int at = kb * Layout<Op>::kBlock + lane % 4 * N + j;
-      const int deep_unit = at / (p.spread * p.results) * p.spread + at % p.spread;
-      const int64_t k = int64_t(at / p.spread % p.results) * deep + deep_unit;
-      out.v[j] = Op::element(unit < p.units && deep_unit < deep ? Op::load(src[k * p.column]) : typename Op::Acc(0));
+      for (int j = 0; j < N; ++j) {
+        const int at = kb * Layout<Op>::kBlock + lane % 4 * N + j;
+        const int deep_unit = at / (spread * results) * spread + at % spread;
+        const int64_t k = int64_t(at / spread % results) * deep + deep_unit;
+        out.v[j] = Op::element(unit < units && deep_unit < deep ? Op::load(from[k * column]) : typename Op::Acc(0));
+      }
+      reinterpret_cast<Piece*>(dst)[i] = out.piece;
     }
-    reinterpret_cast<Piece*>(p.dst)[i] = out.piece;
   }
-}
+};
 
 // What a pass starts from: both operand buffers from src (B, K) (null: zeros), and up to two running states.
 template <class Op>
@@ -232,6 +232,9 @@ struct Begin {
   int64_t n[2];
   uint32_t* flags = nullptr;  // set to zero
   int64_t flag_count = 0;
+  Piece* mail = nullptr;  // like so many slots; what will be sent is set to `empty`, the rest to zero
+  int64_t mail_pieces = 0;
+  uint32_t empty = 0;
 
   // The part of one of `stride` threads.
   FASTRNN_DEVICE void run(int64_t thread, int64_t stride) const {
@@ -247,12 +250,20 @@ struct Begin {
     for (int j = 0; j < 2; ++j)
       for (int64_t i = thread; i < n[j]; i += stride) to[j][i] = value<Op>(from[j], i);
     for (int64_t i = thread; i < flag_count; i += stride) flags[i] = 0;
+    for (int64_t i = thread; i < mail_pieces; i += stride) {
+      const int64_t k = i / 32 % slot[0].kblocks * Layout<Op>::kBlock + i % 4 * N;
+      const uint32_t v = k < K ? empty : 0;
+      mail[i] = Piece{{v, v, v, v}};
+    }
   }
 };
 
+// Packs the weights of a product, and lays out what it starts from.
 template <class Op>
-FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) begin_kernel(Begin<Op> p) {
-  p.run(int64_t(block_x()) * kThreads + thread_index(), int64_t(blocks_x()) * kThreads);
+FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) prepare_kernel(Packing<Op> weights, Begin<Op> start) {
+  const int64_t thread = int64_t(block_x()) * kThreads + thread_index(), stride = int64_t(blocks_x()) * kThreads;
+  weights.run(thread, stride);
+  start.run(thread, stride);
 }
 
 }  // namespace cuda

@@ -17,7 +17,7 @@ class Persistent {
   using Sh = Share<Epilogue, CLUSTER>;
   using Sc = Scatter<Op, Epilogue::kResults>;
   template <int NT>
-  using Exchange = std::conditional_t<CLUSTER, ClusterExchange<Op, NT>, GridExchange<Op, NT>>;
+  using Exchange = std::conditional_t<CLUSTER, ClusterExchange<Op, NT, Sh::KS>, GridExchange<Op, NT, Sh::KS>>;
 
  public:
   // Units that k of a packed operand runs through before the next result's, see Operand.

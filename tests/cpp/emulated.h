@@ -205,6 +205,12 @@ inline P* aligned(P* p) {
 inline Piece load_piece(const Piece* p) { return *aligned(p); }
 inline Piece load_still(const Piece* p) { return *aligned(p); }
 inline void store_piece(Piece* p, Piece v) { *aligned(p) = v; }
+inline Piece load_relaxed(const Piece* p) { return *aligned(p); }
+inline void store_relaxed(Piece* p, const Piece& v) { *aligned(p) = v; }
+inline void copy_piece(Piece* shared, const Piece* from) { *aligned(shared) = *aligned(from); }
+inline void commit_copies() {}
+template <int N>
+inline void await_copies() {}
 inline uint32_t load_acquire(const uint32_t* p) { return *p; }
 inline void add_release(uint32_t* p, uint32_t v) { *p += v; }
 template <class T>
