@@ -147,4 +147,3 @@ def reserve_size(cell: str, rows: int, units: int) -> int:
     """Number of values that forward leaves for backward."""
     _, saved, has_state, *_ = module().CELLS[cell]
     return rows * units * (saved + has_state)
-

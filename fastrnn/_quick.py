@@ -138,7 +138,8 @@ def _ordinary(
         units > 0
         and x.dtype in _native.DTYPES
         and all(
-            ops._plain(t, x.is_cuda)
+            type(t) in ops._PLAIN
+            and ops._plain(t, x.is_cuda)
             and t.dtype is x.dtype
             and t.device == device
             and t.shape == shape
@@ -213,7 +214,12 @@ class _Call:
 
     def fits(self, *tensors: Tensor) -> bool:
         """Whether it is for these tensors, now: x, weights (4), and as many states as it was made for."""
-        return self.kernels is self.holder.kernels and not _dispatch_modes() and _tracing() is None and self.guard(*tensors)
+        return (
+            self.kernels is self.holder.kernels
+            and not _dispatch_modes()
+            and _tracing() is None
+            and self.guard(*tensors)
+        )
 
     def run(self, half: Tensor | None, reserve: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
         """y (not of a step), h_n and c_n (of an LSTM). tensors: x, weights (4), states."""

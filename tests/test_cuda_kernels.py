@@ -6,6 +6,7 @@ real threads, nor whether the device's own instructions do what the emulation sa
 """
 
 import pytest
+import quick_calls
 import torch
 from layers import (
     CELLS,
@@ -20,7 +21,8 @@ from layers import (
     ragged,
 )
 
-from fastrnn import _cuda, _cuda_layer, reference
+import fastrnn
+from fastrnn import _cuda, _cuda_layer, _quick, reference
 from fastrnn.autograd import recurrent_layer
 
 
@@ -190,6 +192,41 @@ def test_a_reserve_that_begins_anywhere(device, cell):
             torch.testing.assert_close(all_[i], one, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("given", [True, False], ids=["states", "no states"])
+@pytest.mark.parametrize("form", quick_calls.FORMS)
+@pytest.mark.parametrize("cell", quick_calls.CELLS)
+def test_the_short_way_is_equal_to_the_long_one(device, no_calls_kept, cell, form, given):
+    where = "cuda" if device == "gpu" else "cpu"
+    for seed in (0, 1):  # the second is not looked through again
+        args = [t.to(where).requires_grad_() for t in quick_calls.arguments(cell, form, given, seed)]
+        found = []
+        for way in (quick_calls.short, quick_calls.long):
+            with torch.no_grad():
+                without = way(cell, form, *args)
+            outs = way(cell, form, *args)
+            gradients = torch.autograd.grad(outs, args, [torch.ones_like(o).cumsum(-1) for o in outs])
+            found.append([*without, *outs, *gradients])
+        for mine, theirs in zip(*found, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+    assert len(_quick._calls) == 2  # with gradients, and without
+
+
+def test_what_changes_between_calls_is_seen(emulated, monkeypatch, no_calls_kept):
+    """The tier, TF32 and the wait belong to a call, not to what is kept for calls alike."""
+    layer, x = fastrnn.LSTM(7, 40), torch.randn(6, 5, 7)
+    asked = []
+    make = _cuda.call
+    monkeypatch.setattr(
+        _cuda, "call", lambda sizes, dtype, told, *more: asked.append(told) or make(sizes, dtype, told, *more)
+    )
+    with torch.no_grad():
+        for tier, fast in (("c", False), ("c", False), ("d", False), ("d", True), ("b", True)):
+            monkeypatch.setenv("FASTRNN_CUDA_TIER", tier)
+            monkeypatch.setattr(_cuda, "tf32", lambda fast=fast: fast)
+            layer(x)
+    assert [(told.tier, told.tf32) for told in asked] == [("c", False), ("d", False), ("d", True), ("b", True)]
+
+
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_persistent_with_several_k_blocks_a_warp(device, persistent, cell):
     case = Case(cell, 4, 3, 5, 144, dtype=torch.float32)
@@ -237,6 +274,24 @@ def test_a_wait_that_is_too_long_is_told_and_done_again(device, persistent, monk
     for a, b in zip(late, stepwise, strict=True):
         torch.testing.assert_close(a, b, rtol=slack, atol=slack)
     told().zero_()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_what_is_not_a_number_does_not_look_empty(device, monkeypatch, dtype):
+    """Blocks of tier b take a word of ones as one that is not there yet. NaN of any bits must arrive as NaN."""
+    monkeypatch.setenv("FASTRNN_CUDA_TIER", "b")
+    monkeypatch.setattr(_cuda, "tf32", lambda: True)
+    case = Case("rnn_relu", 5, 3, 4, 48, dtype=dtype)
+    args = arguments(case)
+    integer = torch.int32 if dtype == torch.float32 else torch.int16
+    with torch.no_grad():
+        args[0][1].view(integer).fill_(-1)  # x of a step, all bits set
+    args = [a.detach() if isinstance(a, torch.Tensor) else a for a in args]
+    monkeypatch.setattr(_cuda, "_TIMEOUT_NS", 10_000_000_000)
+    y = outputs(recurrent_layer, case, args)[0]
+    assert y[0].isfinite().all() and y[1:].isnan().all()
+    status = [int(s) for s in _cuda._status.values()]
+    assert not any(status)
 
 
 def test_plan_says_why(emulated, monkeypatch):
