@@ -4,8 +4,8 @@
     python benchmarks/gpu.py --grid ours --dtype bf16 --cell lstm
     python benchmarks/gpu.py --grid flashrnn --dtype bf16 --side recurrence flashrnn    # compiles for each case
 
-Writes gpu.json, rows.txt (every case) and table.txt (the short one, which it prints) into the folder, case by case. All sides get the
-same weights and input where they can, and the same flags (`gpu_sides.pin`).
+Writes gpu.json, rows.txt (every case) and table.txt (the short one, which it prints) into the folder, case by case. All
+sides get the same weights and input where they can, and the same flags (`gpu_sides.pin`).
 """
 
 from __future__ import annotations

@@ -64,6 +64,7 @@ TIERS = {
     "a": "cluster-persistent",
     "b": "grid-persistent",
     "d": "one launch, weights from the caches",
+    "e": "torch's product and a cell's kernel a step",
     "c": "a kernel a step",
 }
 _TIMEOUT_NS = 2_000_000_000  # after which a kernel gives up its wait for other blocks
@@ -71,7 +72,7 @@ _status: dict[torch.device, Tensor] = {}  # where such a kernel says so, memory 
 
 
 def tier() -> str:
-    """FASTRNN_CUDA_TIER: a, b, d or c runs that tier wherever it can run the call; empty: the plan's choice."""
+    """FASTRNN_CUDA_TIER: a, b, d, e or c runs that tier wherever it can run the call; empty: the plan's choice."""
     forced = os.environ.get("FASTRNN_CUDA_TIER", "")
     if forced and forced not in TIERS:
         raise RuntimeError(f"FASTRNN_CUDA_TIER={forced!r} is not one of {', '.join(TIERS)}")
@@ -101,18 +102,36 @@ class Told(NamedTuple):
     """What a pass is told of the device and of the user's wishes, at the time of the call."""
 
     tf32: bool
+    products: bool  # whether tier e may be
     tier: str
     timeout_ns: int
     status: int  # address, 0: none
     stream: int
 
 
-def told(device: torch.device, dtype: torch.dtype, stream: int) -> Told:
-    """For a call in this stream now."""
+def told(device: torch.device, dtype: torch.dtype, stream: int, dense: bool) -> Told:
+    """For a call in this stream now. dense: neither ragged nor projected."""
     status, fast = _status_of(device), dtype is torch.float32 and tf32()
+    products, wish = dense and _products(dtype, fast), tier()
     if status is None:
-        return Told(fast, tier(), _TIMEOUT_NS, 0, stream)
-    return Told(fast, "c" if status.item() else tier(), _TIMEOUT_NS, status.data_ptr(), stream)
+        return Told(fast, products, wish, _TIMEOUT_NS, 0, stream)
+    if status.item() and wish != "e":
+        wish = "c"
+    return Told(fast, products, wish, _TIMEOUT_NS, status.data_ptr(), stream)
+
+
+# torch 2.8 and later multiply 16-bit matrices into float32 on CUDA
+wide: Any = torch.ops.aten.mm.dtype if "dtype" in torch.ops.aten.mm.overloads() else None
+
+
+def _products(dtype: torch.dtype, fast: bool) -> bool:
+    """Whether torch's products of a step are as good as ours: sums in the arithmetic type, TF32 in neither or in both."""
+    if dtype in (torch.bfloat16, torch.float16):
+        return wide is not None
+    matmul = torch.backends.cuda.matmul
+    precision = getattr(matmul, "fp32_precision", None)
+    rounds = matmul.allow_tf32 if precision is None else precision == "tf32"
+    return dtype is torch.float64 or bool(rounds) == fast
 
 
 def call(
@@ -139,7 +158,9 @@ def plan(
     backward: bool = False,
 ) -> tuple[str, str, int]:
     """The tier in which the current device would run a layer, why, and the rows of a team of blocks (0 in tier c)."""
-    asked = call((steps, batch, units, projected), dtype, Told(tf32(), tier(), _TIMEOUT_NS, 0, 0), batch_sizes)
+    fast, dense = tf32(), batch_sizes is None and not projected
+    told = Told(fast, dense and _products(dtype, fast), tier(), _TIMEOUT_NS, 0, 0)
+    asked = call((steps, batch, units, projected), dtype, told, batch_sizes)
     return module().plan(_native.CELLS[cell], asked, backward)
 
 

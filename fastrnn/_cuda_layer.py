@@ -50,18 +50,20 @@ def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
     return [None if t is None else t.contiguous() for t in tensors]
 
 
-# torch 2.8 and later multiply 16-bit matrices into float32
-_wide: Any = torch.ops.aten.mm.dtype if "dtype" in torch.ops.aten.mm.overloads() else None
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a b in the arithmetic type: 16-bit matrices are multiplied into float32 where torch can, since rounding the
+    product would cost a digit."""
+    if a.dtype in (torch.float32, torch.float64):
+        return torch.mm(a, b)
+    if _cuda.wide is None or not a.is_cuda:
+        return torch.mm(a, b).float()
+    product: Tensor = _cuda.wide(a, b, torch.float32)
+    return product
 
 
 def _project(x: Tensor, w_ih: Tensor) -> Tensor:
-    """x W_ih^T (N, G*H) in the arithmetic type: 16-bit matrices are multiplied into float32 where torch can, since
-    rounding the product would cost a digit."""
-    if x.dtype in (torch.float32, torch.float64):
-        return torch.mm(x, w_ih.t())
-    if _wide is None or not x.is_cuda:
-        return torch.mm(x, w_ih.t()).float()
-    return _wide(x, w_ih.t(), torch.float32)
+    """x W_ih^T (N, G*H), in the arithmetic type."""
+    return _product(x, w_ih.t())
 
 
 def _by_unit(w: Tensor, gates: int) -> Tensor:
@@ -94,22 +96,63 @@ class _Layer:
         self.batch_sizes = None if batch_sizes is None else batch_sizes.contiguous()
         self.dtype, self.device = like.dtype, like.device
         self.arithmetic = torch.float64 if like.dtype == torch.float64 else torch.float32
-        self.made: tuple[Any, Any, list[int | None]] = (None, None, [])
+        self.made: tuple[Any, Any, list[tuple[str, int] | None]] = (None, None, [])
 
-    def _run(self, backward: bool, like: Tensor, *tensors: Tensor | None) -> None:
-        """Starts the kernels of a pass. tensors: those of the binding."""
-        told = _cuda.told(self.device, self.dtype, _stream(self.device))
+    def _call(self, backward: bool) -> tuple[Any, str, int]:
+        """The binding's call for now, and the tier and the bytes of workspace of a pass."""
+        dense = self.batch_sizes is None and not self.sizes[3]
+        told = _cuda.told(self.device, self.dtype, _stream(self.device), dense)
         made = self.made
         if made[0] != told:
             call = _cuda.call(self.sizes, self.dtype, told, self.batch_sizes, self.reverse)
             self.made = made = told, call, [None, None]
-        _, call, spaces = made
-        size = spaces[backward]
-        if size is None:
-            size = spaces[backward] = self.module.workspace_size(self.number, call, backward)
-        space = _empty((size,), like, torch.uint8)
+        _, call, passes = made
+        found = passes[backward]
+        if found is None:
+            tier = self.module.plan(self.number, call, backward)[0]
+            size = 0 if tier == "e" else self.module.workspace_size(self.number, call, backward)
+            found = passes[backward] = tier, size
+        return call, *found
+
+    def _run(
+        self, backward: bool, call: Any, size: int, like: Tensor, tensors: Sequence[Tensor | None], one: Any = None
+    ) -> None:
+        """Starts the kernels of a pass, or those of one step. tensors: those of the binding."""
+        space = address(_empty((size,), like, torch.uint8)) if size else 0
         run = self.module.backward if backward else self.module.forward
-        run(self.number, call, address(space), *map(address, tensors))
+        run(self.number, call, space, *map(address, tensors), one)
+
+    def _states(self, like: Tensor, h: Tensor | None, c: Tensor | None) -> Tensor:
+        """Running states of tier e, (2, B, H) of the arithmetic type, beginning with these; None: zeros."""
+        _, batch, units, _ = self.sizes
+        states = torch.zeros((2, batch, units), dtype=self.arithmetic, device=like.device)
+        for state, given in zip(states, (h, c), strict=True):
+            if given is not None:
+                state.copy_(given.view(batch, units))
+        return states
+
+    def _steps(
+        self,
+        backward: bool,
+        call: Any,
+        first: Tensor | None,
+        by_row: Tensor,
+        weights: Tensor,
+        states: Tensor,
+        tensors: Sequence[Tensor | None],
+    ) -> None:
+        """Tier e: for each step torch's product of the rows that the step before wrote, or of `first`, then the cell.
+
+        by_row: what the cell writes and the next product takes, h (N, H) or gate gradients (N, G*H).
+        weights: (H, G*H), or (G*H, H)."""
+        steps, batch, *_ = self.sizes
+        down = self.reverse != backward
+        h, c = (state.data_ptr() for state in states)
+        for s in range(steps + backward):
+            sums = None if first is None else _product(first, weights)
+            self._run(backward, call, 0, by_row, tensors, (s, address(sums), h, c))
+            row = (steps - 1 - s if down else s) * batch
+            first = by_row[row : row + batch]
 
     def forward(
         self,
@@ -129,7 +172,14 @@ class _Layer:
         """Fills y, h_n, c_n of an LSTM, and the reserve if there is one."""
         with _guard(self.device):
             gx = _project(rows, _by_unit(w_ih, self.gates))
-            self._run(False, rows, gx, w_hh, b_ih, b_hh, w_hr, hx, cx, y, h_n, c_n, reserve, None)
+            call, tier, size = self._call(False)
+            tensors = (gx, w_hh, b_ih, b_hh, w_hr, hx, cx, y, h_n, c_n, reserve, None)
+            if tier != "e":
+                self._run(False, call, size, rows, tensors)
+                return
+            first = None if hx is None else hx.view(self.sizes[1:3])
+            by_row = y.view(rows.size(0), self.sizes[2])
+            self._steps(False, call, first, by_row, w_hh.t(), self._states(rows, hx, cx), tensors)
 
     def backward(
         self,
@@ -159,10 +209,14 @@ class _Layer:
             if needs["cx"]:
                 grads["cx"] = _empty((batch, units), rows)
             dh = _empty((count, projected), rows) if projected else None
-            given = (w_hh, w_hr, hx, cx, y, reserve, dy, dh_n, dc_n)
-            self._run(True, rows, *given, dg, grads.get("hx"), grads.get("cx"), dh)
+            given = (w_hh, w_hr, hx, cx, y, reserve, dy, dh_n, dc_n, dg, grads.get("hx"), grads.get("cx"), dh)
             width = self.gates * units
             dg_x, dg_h = (dg[:, first * units :][:, :width] for first in (self.first_x, self.first_h))
+            call, tier, size = self._call(True)
+            if tier == "e":
+                self._steps(True, call, None, dg_h, w_hh, self._states(rows, dh_n, dc_n), given)
+            else:
+                self._run(True, call, size, rows, given)
             if needs["x"]:
                 grads["x"] = torch.mm(dg_x, _blocks(w_ih, self.order))
             if needs["w_ih"]:
@@ -189,9 +243,10 @@ class _Layer:
 
 
 def _layer(cell: str, tensors: Sequence[Any], batch_sizes: Tensor | None, batch: int, reverse: bool) -> _Layer:
-    """The layer of these tensors: x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr."""
+    """The layer of these tensors: x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr. x of two dimensions without batch_sizes is
+    one step."""
     x, w_hh, w_hr = tensors[0], tensors[4], tensors[7]
-    steps = x.size(0) if batch_sizes is None else batch_sizes.size(0)
+    steps = batch_sizes.size(0) if batch_sizes is not None else x.size(0) if x.dim() == 3 else 1
     units = w_hh.size(0) // GATES[cell]
     return _Layer(cell, x, (steps, batch, units, 0 if w_hr is None else w_hr.size(0)), batch_sizes, reverse)
 
@@ -228,10 +283,12 @@ def backward(cell: str, *args: Any) -> tuple[Tensor, ...]:
     layer = _layer(cell, tensors, batch_sizes, batch, reverse)
     needs = {name: n and t is not None for name, n, t in zip(GRADIENTS, needed, tensors, strict=True)}
     above = _contiguous(None if dy is None else _rows(dy), dh_n, dc_n)
-    saved = _contiguous(hx, cx, w_ih, w_hh, w_hr, _rows(y), reserve)
+    states = [None if s is None else _rows(s) for s in (hx, cx)]  # also of (1, B, H)
+    saved = _contiguous(*states, w_ih, w_hh, w_hr, _rows(y), reserve)
     grads = layer.backward(needs, *above, _rows(x), *saved)  # type: ignore[arg-type]
-    if "x" in grads:
-        grads["x"] = grads["x"].view(x.shape)
+    for name, like in (("x", x), ("hx", hx), ("cx", cx)):
+        if name in grads:
+            grads[name] = grads[name].view(like.shape)
     return tuple(grads[name] if name in grads else _empty((0,), x) for name in GRADIENTS)
 
 
@@ -248,7 +305,7 @@ def fixed(cell: str, like: Tensor, units: int, step: bool, batch_sizes: list[int
     sizes = None if batch_sizes is None else torch.tensor(batch_sizes, dtype=torch.int64, device="cpu")
     layer = _Layer(cell, like, (steps, batch, units, 0), sizes, reverse)
     state = (batch, units) if step else (1, batch, units)
-    width, more, lstm = like.size(-1), like.shape[:-1], layer.lstm
+    width, lstm = like.size(-1), layer.lstm
 
     def forward(
         _new: Any, _threads: int, _half: None, reserve: Tensor | None, x: Tensor, *rest: Tensor

@@ -273,8 +273,10 @@ class _OneLayer(Function):
     @staticmethod
     def forward(ctx, call, *tensors):
         size, dtype = call.reserve
-        new = ops._empty if call.on_gpu else ops._reserve
-        reserve = new((size,), tensors[0], dtype) if size else ops._NOTHING
+        if call.on_gpu:
+            reserve = ops._empty((size,), tensors[0], dtype)
+        else:
+            reserve = ops._reserve((size,), tensors[0], dtype) if size else ops._NOTHING
         results = call.run(None, reserve if size else None, *tensors)
         ctx.set_materialize_grads(False)
         saved = (*tensors, results[0], reserve)

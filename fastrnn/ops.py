@@ -238,8 +238,8 @@ _PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def _plain(t: Tensor | None, on_gpu: bool = False) -> bool:
-    """Whether the tensor's memory, the CPU's or a CUDA device's, holds its values: no subclass, no lazy negation, no zeros
-    without storage."""
+    """Whether the tensor's memory, the CPU's or a CUDA device's, holds its values: no subclass, no lazy negation, no
+    zeros without storage."""
     return t is None or (
         type(t) in _PLAIN
         and (t.is_cuda if on_gpu else t.is_cpu)

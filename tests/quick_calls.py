@@ -15,12 +15,12 @@ SIZES = [2, 2, 1]  # rows of the steps of a ragged batch
 
 def arguments(cell, form, given=True, seed=0, dtype=torch.float32, B=2, T=3, I=4, H=5):
     """x, weights (4) and states of one call."""
-    g = torch.Generator().manual_seed(seed)
+    g = torch.Generator("cpu").manual_seed(seed)
     rows = fastrnn._checks.GATES[cell] * H
     x = (B, I) if form == "step" else (sum(SIZES), I) if "ragged" in form else (T, B, I)
     shapes = [x, (rows, I), (rows, H), (rows,), (rows,)]
     shapes += ([(B, H) if form == "step" else (1, B, H)] * (2 if cell == "lstm" else 1)) if given else []
-    return [torch.randn(shape, generator=g, dtype=dtype) for shape in shapes]
+    return [torch.randn(shape, generator=g, dtype=dtype, device="cpu") for shape in shapes]
 
 
 def hx_of(cell, states):
@@ -42,7 +42,7 @@ def short(cell, form, x, *rest):
 def long(cell, form, x, *rest):
     weights, states = rest[:4], [s if form == "step" else s.squeeze(0) for s in rest[4:]]
     hx, cx = (*states, None, None)[:2]
-    sizes = torch.tensor(SIZES) if "ragged" in form else None
+    sizes = torch.tensor(SIZES, device="cpu") if "ragged" in form else None
     x = x.unsqueeze(0) if form == "step" else x
     y, h_n, c_n = recurrent_layer(cell, x, hx, cx, *weights, None, sizes, "reverse" in form)
     finals = [s if form == "step" else s.unsqueeze(0) for s in (h_n, c_n) if s is not None]

@@ -173,6 +173,41 @@ def test_one_launch_for_exact_arithmetic(device, monkeypatch, cell, dtype, at_on
     assert rounded(case) < {torch.float32: 5e-6, torch.float64: 1e-12}[dtype]
 
 
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("state", [False, True])
+@pytest.mark.parametrize(
+    "dtype, cap",
+    [(torch.float64, 1e-12), (torch.float32, 5e-6), (torch.bfloat16, 0.05), (torch.float16, 0.007)],
+)
+def test_products_of_torchs(device, monkeypatch, cell, reverse, state, dtype, cap):
+    monkeypatch.setenv("FASTRNN_CUDA_TIER", "e")
+    case = Case(cell, 5, 6, 7, 9, dtype=dtype, reverse=reverse, state=state)
+    if dtype.itemsize == 2 and _cuda.wide is None:
+        pytest.skip("this torch does not multiply 16-bit matrices into float32")
+    assert planned_rows(case, "e") == [0, 0]
+    assert rounded(case) < cap
+
+
+def test_who_may_take_torchs_products(emulated, monkeypatch):
+    monkeypatch.setattr(_cuda, "tf32", lambda: False)
+    monkeypatch.delenv("FASTRNN_CUDA_TIER", raising=False)
+    wide = "lstm", 100, 64, 1024, torch.float32
+    sizes = torch.tensor([64] * 99 + [3])
+    assert _cuda.plan(*wide)[0] == "e"
+    assert _cuda.plan(*wide, batch_sizes=sizes)[0] == "d"  # ragged
+    assert _cuda.plan(*wide, 512)[0] == "c"  # projected
+    assert _cuda.plan("lstm", 100, 16, 512, torch.float32)[0] == "d"  # small
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        assert _cuda.plan(*wide)[0] == "d"  # torch's products would be rounded, and ours are not to be
+        monkeypatch.setattr(_cuda, "tf32", lambda: True)
+        assert _cuda.plan("lstm", 100, 128, 2048, torch.float32)[0] == "e"
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_a_reserve_that_begins_anywhere(device, cell):
     """vmap hands slices to backward, and the kernels read 16 bytes at once."""
@@ -318,7 +353,7 @@ def test_plan_says_why(emulated, monkeypatch):
     monkeypatch.setenv("FASTRNN_CUDA_TIER", "b")
     assert _cuda.plan("lstm", 100, 16, 512, half)[:2] == ("b", "forced")
     monkeypatch.setenv("FASTRNN_CUDA_TIER", "x")
-    with pytest.raises(RuntimeError, match="not one of a, b, d, c"):
+    with pytest.raises(RuntimeError, match="not one of a, b, d, e, c"):
         _cuda.plan("lstm", 100, 16, 512, half)
 
 
@@ -366,6 +401,6 @@ def test_double_backward(device, cell):
 def test_wide_products_are_torchs_where_it_has_them():
     """torch 2.8 and later multiply 16-bit matrices into float32 on CUDA."""
     version = tuple(map(int, torch.__version__.split("+")[0].split(".")[:2]))
-    assert (_cuda_layer._wide is not None) == (version >= (2, 8))
+    assert (_cuda.wide is not None) == (version >= (2, 8))
     x, w = torch.randn(3, 4).bfloat16(), torch.randn(5, 4).bfloat16()
     assert torch.equal(_cuda_layer._project(x, w), (x @ w.t()).float())  # and on the CPU there are none

@@ -168,7 +168,7 @@ template <class T>
 FASTRNN_DEVICE T load_device(const T* p) {
   return __ldcg(p);
 }
-FASTRNN_DEVICE void fence_device() { __threadfence(); }
+FASTRNN_DEVICE void fence_device() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
 FASTRNN_DEVICE void store_system(uint32_t* p, uint32_t v) {
   asm volatile("st.relaxed.sys.u32 [%0], %1;" ::"l"(p), "r"(v) : "memory");
 }

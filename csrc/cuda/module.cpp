@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <optional>
 #include <string>
 
 #include "../cells/registry.h"
@@ -30,8 +31,8 @@ P pointer(Address address) {
 }
 
 // What both passes are told. `workspace` comes with the pass: its size depends on the rest.
-Call make_call(std::array<int64_t, 4> sizes, Address batch_sizes, bool reverse, int dtype, bool tf32, Address stream,
-               Address status, const std::string& tier, int64_t timeout_ns) {
+Call make_call(std::array<int64_t, 4> sizes, Address batch_sizes, bool reverse, int dtype, bool tf32, bool products,
+               Address stream, Address status, const std::string& tier, int64_t timeout_ns) {
   if (sizes[0] > INT32_MAX - 1 || sizes[1] > INT32_MAX - 64)
     throw std::invalid_argument("fastrnn: more steps or rows than 2^31 on a GPU; split the batch");
   Call c{};
@@ -40,6 +41,7 @@ Call make_call(std::array<int64_t, 4> sizes, Address batch_sizes, bool reverse, 
   c.reverse = reverse;
   c.dtype = DType(dtype);
   c.tf32 = tf32;
+  c.products = products;
   c.stream = pointer(stream);
   c.status = pointer<uint32_t*>(status);
   c.tier = tier.empty() ? '\0' : tier[0];
@@ -49,6 +51,11 @@ Call make_call(std::array<int64_t, 4> sizes, Address batch_sizes, bool reverse, 
 Call with_workspace(Call c, Address space) {
   c.workspace = pointer(space);
   return c;
+}
+// s, sums, carry_h, carry_c; none: all steps.
+OneStep one_step(const std::optional<std::array<int64_t, 4>>& one) {
+  if (!one) return {};
+  return {(*one)[0], pointer((*one)[1]), pointer((*one)[2]), pointer((*one)[3])};
 }
 
 template <class T>
@@ -76,9 +83,10 @@ int64_t workspace(int cell, const Call& c, bool backward) {
 }
 
 void forward(int cell, const Call& call, Address space, Address gx, Address w_hh, Address b_ih, Address b_hh,
-             Address w_hr, Address hx, Address cx, Address y, Address h_n, Address c_n, Address reserve,
-             Address hidden) {
+             Address w_hr, Address hx, Address cx, Address y, Address h_n, Address c_n, Address reserve, Address hidden,
+             std::optional<std::array<int64_t, 4>> one) {
   const Forward f{with_workspace(call, space),
+                  one_step(one),
                   pointer(gx),
                   pointer(w_hh),
                   pointer(b_ih),
@@ -96,9 +104,10 @@ void forward(int cell, const Call& call, Address space, Address gx, Address w_hh
 }
 
 void backward(int cell, const Call& call, Address space, Address w_hh, Address w_hr, Address hx, Address cx, Address y,
-              Address reserve, Address dy, Address dh_n, Address dc_n, Address dg, Address dhx, Address dcx,
-              Address dh) {
+              Address reserve, Address dy, Address dh_n, Address dc_n, Address dg, Address dhx, Address dcx, Address dh,
+              std::optional<std::array<int64_t, 4>> one) {
   const Backward b{with_workspace(call, space),
+                   one_step(one),
                    pointer(w_hh),
                    pointer(w_hr),
                    pointer(hx),
@@ -154,8 +163,8 @@ PYBIND11_MODULE(FASTRNN_CUDA_MODULE, m) {
   // of this module alone: the tests load an emulation beside it
   py::class_<fastrnn::cuda::Call>(m, "Call", py::module_local())
       .def(py::init(&fastrnn::cuda::make_call), py::arg("sizes"), py::kw_only(), py::arg("batch_sizes"),
-           py::arg("reverse"), py::arg("dtype"), py::arg("tf32"), py::arg("stream"), py::arg("status"), py::arg("tier"),
-           py::arg("timeout_ns"));
+           py::arg("reverse"), py::arg("dtype"), py::arg("tf32"), py::arg("products"), py::arg("stream"),
+           py::arg("status"), py::arg("tier"), py::arg("timeout_ns"));
   m.def("forward", &fastrnn::cuda::forward);
   m.def("backward", &fastrnn::cuda::backward);
   m.def("plan", &fastrnn::cuda::plan);

@@ -1,7 +1,8 @@
 // The host's side of a pass: packs, starts the states, and runs the steps in the tier that the plan chose.
 //
-// Tier c is a kernel a step (two under a projection), any size and dtype. In every tier nothing waits, nothing is
-// allocated, and everything goes to the caller's stream, so that a call can be captured in a graph.
+// Tier c is a kernel a step (two under a projection), any size and dtype. In tier e the caller makes the products, and
+// comes for every step. In every tier nothing waits, nothing is allocated, and everything goes to the caller's stream, so
+// that a call can be captured in a graph.
 #pragma once
 #include <algorithm>
 
@@ -74,6 +75,7 @@ class Pass {
 
   template <class Cell>
   void forward(const Forward& f) {
+    if (f.one.s >= 0) return one_step(f, forward_cell<Cell>(f, f.one.carry_h, f.one.carry_c));
     plan_forward<Cell>();
     const Runs runs(c_);
     const int64_t H = c_.H, R = c_.R();
@@ -81,20 +83,7 @@ class Pass {
     start.from[0] = storage(f.hx), start.from[1] = storage(f.cx);
     start.n[0] = Cell::kReadsHPrev ? c_.B * H : 0, start.n[1] = Cell::kHasCellState ? c_.B * H : 0;
     prepare<ForwardCell<Cell, Op>>(f.w_hh, R, 1, H, R, w_, slot_[0], start);
-    A* reserve = static_cast<A*>(f.reserve);
-    const ForwardCell<Cell, Op> cell{int(H),
-                                     c_.P != 0,
-                                     static_cast<const A*>(f.gx),
-                                     storage(f.b_ih),
-                                     storage(f.b_hh),
-                                     carry_h_,
-                                     carry_c_,
-                                     storage(f.y),
-                                     storage(f.h_n),
-                                     storage(f.c_n),
-                                     reserve,
-                                     reserve && Cell::kHasCellState ? reserve + runs.rows * Cell::kSaved * H : nullptr,
-                                     storage(f.hidden)};
+    const auto cell = forward_cell<Cell>(f, carry_h_, carry_c_);
     if (resident(cell, start)) return;
     if (!c_.P) {
       Walk<Runs> walk(runs, c_.reverse);
@@ -116,6 +105,7 @@ class Pass {
 
   template <class Cell>
   void backward(const Backward& f) {
+    if (f.one.s >= 0) return one_step(f, backward_cell<Cell>(f, f.one.carry_h, f.one.carry_c));
     plan_backward<Cell>();
     const Runs runs(c_);
     const int64_t H = c_.H, R = c_.R(), depth = Cell::kGates * H;
@@ -123,12 +113,7 @@ class Pass {
     start.from[0] = storage(f.dh_n), start.from[1] = storage(f.dc_n);
     start.n[0] = c_.B * R, start.n[1] = Cell::kHasCellState ? c_.B * H : 0;
     prepare<BackwardCell<Cell, Op>, Cell::kGates>(f.w_hh, 1, R, R, depth, w_, slot_[0], start);
-    const A* reserve = static_cast<const A*>(f.reserve);
-    const BackwardCell<Cell, Op> cell{
-        int(H),        c_.P != 0,     storage(f.hx), storage(f.cx),
-        storage(f.y),  storage(f.dy), reserve,       reserve + runs.rows * Cell::kSaved * H,
-        carry_h_,      carry_c_,      storage(f.dg), storage(f.dhx),
-        storage(f.dcx)};
+    const auto cell = backward_cell<Cell>(f, carry_h_, carry_c_);
     if (resident(cell, start)) return;
     if (!c_.P) {
       Walk<Runs> walk(runs, !c_.reverse);
@@ -155,6 +140,8 @@ class Pass {
       const DeviceFacts d = device_facts();
       if (tier == 'a') return Persistent<Op, Epilogue, 'a'>(c_).obstacle(d);
       if (tier == 'b') return Persistent<Op, Epilogue, 'b'>(c_).obstacle(d);
+      constexpr int kGates = Epilogue::kBackward ? Epilogue::kResults : Epilogue::kOutputs;
+      if (tier == 'e') return obstacle_of_products(c_, kGates, Op::kMatrix);
       return Persistent<Op, Epilogue, 'd'>(c_).obstacle(d);
     });
     if (made.tier == 'a') made.rows = Persistent<Op, Epilogue, 'a'>(c_).rows();
@@ -166,6 +153,49 @@ class Pass {
  private:
   static constexpr int64_t kFlags =
       1024;  // teams of a cooperative launch, at least; one more says that a block gave up
+
+  template <class Cell>
+  ForwardCell<Cell, Op> forward_cell(const Forward& f, void* carry_h, void* carry_c) const {
+    A* reserve = static_cast<A*>(f.reserve);
+    return {int(c_.H),
+            c_.P != 0,
+            static_cast<const A*>(f.gx),
+            storage(f.b_ih),
+            storage(f.b_hh),
+            static_cast<A*>(carry_h),
+            static_cast<A*>(carry_c),
+            storage(f.y),
+            storage(f.h_n),
+            storage(f.c_n),
+            reserve,
+            reserve && Cell::kHasCellState ? reserve + rows_of(c_) * Cell::kSaved * c_.H : nullptr,
+            storage(f.hidden)};
+  }
+  template <class Cell>
+  BackwardCell<Cell, Op> backward_cell(const Backward& f, void* carry_h, void* carry_c) const {
+    const A* reserve = static_cast<const A*>(f.reserve);
+    return {int(c_.H),
+            c_.P != 0,
+            storage(f.hx),
+            storage(f.cx),
+            storage(f.y),
+            storage(f.dy),
+            reserve,
+            reserve + rows_of(c_) * Cell::kSaved * c_.H,
+            static_cast<A*>(carry_h),
+            static_cast<A*>(carry_c),
+            storage(f.dg),
+            storage(f.dhx),
+            storage(f.dcx)};
+  }
+
+  // Tier e.
+  template <class P, class Epilogue>
+  void one_step(const P& pass, const Epilogue& epi) const {
+    const Step step = dense_step(c_, Epilogue::kBackward, pass.one.s);
+    launch(cell_kernel<Op, Epilogue>, launch_for(int64_t(epi.rows(step)) * c_.H), epi, step,
+           static_cast<const A*>(pass.one.sums));
+  }
 
   // What blocks tell one another by, beside the slots.
   void take_signals() {

@@ -23,8 +23,13 @@ template <class Epilogue, bool CLUSTER>
 struct Share {
   static constexpr int G = Epilogue::kOutputs, U = 8 * kUnitHalves<Epilogue>, HALVES = G * kUnitHalves<Epilogue>;
   static constexpr bool kDeep = Epilogue::kBackward;  // its k runs over all gates
+#ifdef TRY_UT
+  static constexpr int UT = CLUSTER ? 32 / U : HALVES == 4 && !kDeep ? 2 : 1, KS = kWarps / UT;
+  static constexpr int KBW = kDeep ? 16 : HALVES == 4 ? 8 : 4;
+#else
   static constexpr int UT = CLUSTER ? 32 / U : 1, KS = kWarps / UT;
   static constexpr int KBW = kDeep ? 16 : HALVES == 4 && CLUSTER ? 8 : 4;
+#endif
 };
 
 template <class Op, class Epilogue, int NT, class Exchange>
@@ -140,7 +145,8 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
       break;
     }
     if (more) {
-      t.load(epi, next);  // before what follows, behind which it would queue
+      // within a cluster before what follows, behind which it would queue; else after the fence, which would wait for it
+      if (Exchange::kCluster) t.load(epi, next);
 #pragma unroll
       for (int m = 0; m < Tl::kMine; ++m)
         if (m * kThreads + warp * 32 < Tl::kItems)
@@ -150,6 +156,7 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Residen
             if (to[m][r] >= 0) exchange.send(p, s + 1, to[m][r], v);
           }
       exchange.sent(p, s + 1);
+      if (!Exchange::kCluster) t.load(epi, next);
     }
     t.write(epi, step);  // others wait for what was sent, and nobody for this
     if (!more) break;

@@ -30,6 +30,16 @@ struct Plan {
   int rows = 0;  // of a team; tier c: 0
 };
 
+// Multiply-adds of a step from which on a library's product and a cell's kernel are faster than a kernel of ours for both,
+// in exact arithmetic and by matrix instructions (H100).
+constexpr int64_t kLargeProduct = 80 << 20, kLargeMatrixProduct = 800 << 20;
+
+inline std::string obstacle_of_products(const Call& c, int64_t gates, bool matrix) {
+  if (!c.products) return "the caller cannot make the products";
+  if (!c.tier && c.B * c.H * c.H * gates < (matrix ? kLargeMatrixProduct : kLargeProduct)) return "small products";
+  return "";
+}
+
 // Why a tier of one launch cannot run the call, or should not; empty if it can.
 inline std::string obstacle(char tier, const Call& c, const Need& n, const DeviceFacts& d) {
   if (c.P) return "a projection is between two steps";
@@ -53,7 +63,7 @@ template <class Obstacle>
 Plan make_plan(const Call& c, Obstacle&& obstacle) {
   if (c.tier == 'c') return {'c', "forced"};
   std::string why;
-  for (const char tier : c.tier ? std::string(1, c.tier) : std::string("abd")) {
+  for (const char tier : c.tier ? std::string(1, c.tier) : std::string("abed")) {
     const std::string no = obstacle(tier);
     if (no.empty()) return {tier, c.tier ? "forced" : tier == 'a' ? "the weights fit a cluster" : why};
     why += (why.empty() ? "not " : "; not ") + std::string(1, tier) + ": " + no;

@@ -180,6 +180,31 @@ FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads)
   run_tile<Op, Epilogue, NT>(epi, step, w, in, out, block_y(), block_x() * NT);
 }
 
+// The epilogue of one step alone, of sums (rows, outputs, units) that somebody else made; null: zeros.
+template <class Op, class Epilogue>
+FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) cell_kernel(Epilogue epi, Step step, const typename Op::Acc* sums) {
+  using A = typename Op::Acc;
+  constexpr int G = Epilogue::kOutputs;
+  const int units = epi.units();
+  const int64_t all = int64_t(epi.rows(step)) * units;
+  for (int64_t i = int64_t(block_x()) * kThreads + thread_index(); i < all; i += int64_t(blocks_x()) * kThreads) {
+    const Place place = place_at(int(i / units), int(i % units), units);
+    typename Epilogue::Fixed fixed;
+    typename Epilogue::State state;
+    typename Epilogue::Loaded loaded;
+    typename Epilogue::Result result;
+    epi.fix(fixed, place.unit);
+    epi.start(state, place);
+    epi.load(loaded, step, place);
+    A given[G], out[Epilogue::kResults];
+#pragma unroll
+    for (int g = 0; g < G; ++g) given[g] = sums ? sums[(int64_t(place.row) * G + g) * units + place.unit] : A(0);
+    epi.finish(fixed, state, loaded, result, step, place, given, out);
+    epi.keep(state, place);
+    epi.write(result, step, place);
+  }
+}
+
 // W in tiles: value(gate, unit, k) = src[(gate * units + unit) * row + k * column], zero past units and K. Where k runs
 // over `results` of each of K / results units, its order is that of an operand of this spread.
 template <class Op>

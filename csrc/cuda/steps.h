@@ -23,13 +23,23 @@ struct Call {
   void* stream;
   void* workspace;   // workspace_size() bytes, 16-byte aligned
   uint32_t* status;  // where a kernel that waited too long says so: memory of the host that the device writes; or null
-  char tier;         // 0: the plan's choice, or 'a', 'b', 'd', 'c': that one where it can run the call
+  bool products;     // the caller can make the products of each step itself (dense rows, no projection): tier e
+  char tier;         // 0: the plan's choice, or 'a', 'b', 'd', 'e', 'c': that one where it can run the call
   int64_t timeout_ns;  // after which a wait for other blocks gives up
   int64_t R() const { return P ? P : H; }
 };
 
+// One step of a dense batch, where the caller makes the recurrent products itself: number s in running order, with sums
+// (B, outputs) of the arithmetic type, or null: zeros. The states (B, H) stand with the caller, who has filled them.
+struct OneStep {
+  int64_t s = -1;  // negative: all steps, products made here
+  const void* sums;
+  void *carry_h, *carry_c;
+};
+
 struct Forward {
   Call call;
+  OneStep one;
   const void* gx;                         // (N, H, G)  x W_ih^T of a unit's gates side by side, without bias
   const void *w_hh, *b_ih, *b_hh, *w_hr;  // (G*H, R), (G*H) or null, (G*H) or null, (P, H) or null
   const void *hx, *cx;                    // (B, R), (B, H), or null: zeros
@@ -40,6 +50,7 @@ struct Forward {
 
 struct Backward {
   Call call;
+  OneStep one;
   const void *w_hh, *w_hr;
   const void *hx, *cx, *y, *reserve;
   const void *dy, *dh_n, *dc_n;  // (N, R), (B, R), (B, H), or null: zeros
@@ -58,11 +69,28 @@ struct Step {
   int leaving;     // backward: rows [batch, leaving) had their first step just now: their gradient goes to hx
 };
 
+// Step s in running order of a dense batch, in backward also one past the last.
+inline Step dense_step(const Call& c, bool backward, int64_t s) {
+  const bool down = c.reverse != backward, last = s + 1 >= c.T;
+  const int64_t t = down ? c.T - 1 - s : s;
+  Step z;
+  z.row = t * c.B, z.before = last ? 0 : (down ? t - 1 : t + 1) * c.B;
+  z.batch = s < c.T ? int(c.B) : 0;
+  z.continuing = z.last_from = last ? 0 : z.batch;
+  z.leaving = s > 0 ? int(c.B) : 0;
+  return z;
+}
+
+inline int64_t rows_of(const Call& c) {
+  int64_t rows = c.batch_sizes ? 0 : c.T * c.B;
+  for (int64_t t = 0; c.batch_sizes && t < c.T; ++t) rows += c.batch_sizes[t];
+  return rows;
+}
+
 // The batch sizes of a call, in the order of t: steps of equal size are one run.
 class Runs {
  public:
   const int *size, *length;  // (count)
-  int64_t rows = 0;          // of all steps
 
   explicit Runs(const Call& c) {
     if (!c.batch_sizes && c.T > 0) sizes_.push_back(int(c.B)), lengths_.push_back(int(c.T));
@@ -71,7 +99,6 @@ class Runs {
       ++lengths_.back();
     }
     size = sizes_.data(), length = lengths_.data(), count_ = int(sizes_.size());
-    for (int r = 0; r < count_; ++r) rows += int64_t(size[r]) * length[r];
   }
   Runs(const Runs&) = delete;
   Runs& operator=(const Runs&) = delete;
