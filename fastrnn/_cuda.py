@@ -125,7 +125,7 @@ wide: Any = torch.ops.aten.mm.dtype if "dtype" in torch.ops.aten.mm.overloads() 
 
 
 def _products(dtype: torch.dtype, fast: bool) -> bool:
-    """Whether torch's products of a step are as good as ours: sums in the arithmetic type, TF32 in neither or in both."""
+    """Whether torch's products are as good as ours: sums in the arithmetic type, TF32 in both or in neither."""
     if dtype in (torch.bfloat16, torch.float16):
         return wide is not None
     matmul = torch.backends.cuda.matmul

@@ -114,13 +114,11 @@ class _Layer:
             found = passes[backward] = tier, size
         return call, *found
 
-    def _run(
-        self, backward: bool, call: Any, size: int, like: Tensor, tensors: Sequence[Tensor | None], one: Any = None
-    ) -> None:
-        """Starts the kernels of a pass, or those of one step. tensors: those of the binding."""
-        space = address(_empty((size,), like, torch.uint8)) if size else 0
+    def _run(self, backward: bool, call: Any, size: int, like: Tensor, tensors: Sequence[Tensor | None]) -> None:
+        """Starts the kernels of a pass. tensors: those of the binding."""
+        space = _empty((size,), like, torch.uint8)
         run = self.module.backward if backward else self.module.forward
-        run(self.number, call, space, *map(address, tensors), one)
+        run(self.number, call, address(space), *map(address, tensors), None)
 
     def _states(self, like: Tensor, h: Tensor | None, c: Tensor | None) -> Tensor:
         """Running states of tier e, (2, B, H) of the arithmetic type, beginning with these; None: zeros."""
@@ -148,9 +146,10 @@ class _Layer:
         steps, batch, *_ = self.sizes
         down = self.reverse != backward
         h, c = (state.data_ptr() for state in states)
+        run, addresses = self.module.backward if backward else self.module.forward, [*map(address, tensors)]
         for s in range(steps + backward):
             sums = None if first is None else _product(first, weights)
-            self._run(backward, call, 0, by_row, tensors, (s, address(sums), h, c))
+            run(self.number, call, 0, *addresses, (s, address(sums), h, c))
             row = (steps - 1 - s if down else s) * batch
             first = by_row[row : row + batch]
 
@@ -271,7 +270,7 @@ def forward(cell: str, *args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     c_n = _empty((batch, units) if layer.lstm else (0,), x)
     size = _cuda.reserve_size(cell, rows.size(0), units) if training else 0
     reserve = _empty((size,), x, layer.arithmetic if training else None)
-    layer.forward(rows, *_contiguous(*given), y, h_n, c_n, reserve if training else None)  # type: ignore[arg-type]
+    layer.forward(rows, *_contiguous(*given), y, h_n, c_n, reserve if training else None)  # type: ignore[call-arg,arg-type]
     return y, h_n, c_n, reserve
 
 
@@ -285,7 +284,7 @@ def backward(cell: str, *args: Any) -> tuple[Tensor, ...]:
     above = _contiguous(None if dy is None else _rows(dy), dh_n, dc_n)
     states = [None if s is None else _rows(s) for s in (hx, cx)]  # also of (1, B, H)
     saved = _contiguous(*states, w_ih, w_hh, w_hr, _rows(y), reserve)
-    grads = layer.backward(needs, *above, _rows(x), *saved)  # type: ignore[arg-type]
+    grads = layer.backward(needs, *above, _rows(x), *saved)  # type: ignore[call-arg,arg-type]
     for name, like in (("x", x), ("hx", hx), ("cx", cx)):
         if name in grads:
             grads[name] = grads[name].view(like.shape)

@@ -190,13 +190,15 @@ struct GridExchange {
     first_group = group, kblocks = p.slot[0].kblocks, size = p.mail_size;
     staged = reinterpret_cast<Piece*>(shared) + thread_index();
   }
-  // Waits for the first piece, and then has copies of all on their way: most will be there.
+  // Waits for a few pieces, and then has copies of all on their way: most will be there. More that ask over and over keep
+  // the second-level cache from what they wait for.
   template <int PARTS, int AHEAD>
   FASTRNN_DEVICE bool start(const Resident<Op>& p, int s, int part) {
     source = s == 0 ? p.slot[0].group(first_group) : buffer(p, s);
     source += thread_index() % 32;
-    const bool there =
-        s == 0 || part >= kblocks || wait_for(p, [&] { return is_whole(load_relaxed(source + part * 32)); });
+    const bool asks = s > 0 && part < kblocks && thread_index() % 32 < 4;
+    const bool there = !asks || wait_for(p, [&] { return is_whole(load_relaxed(source + part * 32)); });
+    sync_warp();
 #pragma unroll
     for (int first = 0; first < PARTS; first += AHEAD) {
 #pragma unroll
@@ -238,11 +240,7 @@ struct GridExchange {
     store_relaxed(buffer(p, s) + place, v);
     store_relaxed(buffer(p, s + 2) + place, Piece{{kEmpty, kEmpty, kEmpty, kEmpty}});
   }
-  FASTRNN_DEVICE void sent(const Resident<Op>&, int) const {
-#ifndef TRY_NOFENCE
-    fence_device();
-#endif
-  }
+  FASTRNN_DEVICE void sent(const Resident<Op>&, int) const { fence_device(); }
   FASTRNN_DEVICE void end(bool) const {}
 
  private:

@@ -18,29 +18,26 @@
 namespace fastrnn {
 namespace cuda {
 
-// How much of W a block takes: UT tiles, and KBW k blocks in the registers of each warp.
-template <class Epilogue, bool CLUSTER>
+// How much of W a block takes: UT tiles, and KBW k blocks in the registers of each warp. In tier b a forward LSTM of 16 rows
+// takes two tiles: half as many blocks then read all of h, which was 0.5 us of 3.5 at 1024 units. With 8 rows there is less
+// to read, and with 32 there are no registers.
+template <class Epilogue, bool CLUSTER, int NT>
 struct Share {
   static constexpr int G = Epilogue::kOutputs, U = 8 * kUnitHalves<Epilogue>, HALVES = G * kUnitHalves<Epilogue>;
   static constexpr bool kDeep = Epilogue::kBackward;  // its k runs over all gates
-#ifdef TRY_UT
-  static constexpr int UT = CLUSTER ? 32 / U : HALVES == 4 && !kDeep ? 2 : 1, KS = kWarps / UT;
-  static constexpr int KBW = kDeep ? 16 : HALVES == 4 ? 8 : 4;
-#else
-  static constexpr int UT = CLUSTER ? 32 / U : 1, KS = kWarps / UT;
-  static constexpr int KBW = kDeep ? 16 : HALVES == 4 && CLUSTER ? 8 : 4;
-#endif
+  static constexpr int UT = CLUSTER ? 32 / U : !kDeep && HALVES == 4 && NT == 2 ? 2 : 1, KS = kWarps / UT;
+  static constexpr int KBW = kDeep ? 16 : HALVES == 4 && UT > 1 ? 8 : 4;
 };
 
 template <class Op, class Epilogue, int NT, class Exchange>
 constexpr unsigned gather_shared(int kblocks) {
   return Exchange::shared_bytes(kblocks) + kWarps * kGather<Op> +
-         Tile<Op, Epilogue, NT, Share<Epilogue, Exchange::kCluster>::UT>::kShared;
+         Tile<Op, Epilogue, NT, Share<Epilogue, Exchange::kCluster, NT>::UT>::kShared;
 }
 
 template <class Op, class Epilogue, int NT, class Exchange>
 FASTRNN_KERNEL void FASTRNN_BOUNDS(kThreads) gather_kernel(Epilogue epi, Resident<Op> p) {
-  using Sh = Share<Epilogue, Exchange::kCluster>;
+  using Sh = Share<Epilogue, Exchange::kCluster, NT>;
   using Tl = Tile<Op, Epilogue, NT, Sh::UT>;
   using A = typename Op::Acc;
   using E = typename Op::Element;

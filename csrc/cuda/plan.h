@@ -32,7 +32,7 @@ struct Plan {
 
 // Multiply-adds of a step from which on a library's product and a cell's kernel are faster than a kernel of ours for both,
 // in exact arithmetic and by matrix instructions (H100).
-constexpr int64_t kLargeProduct = 80 << 20, kLargeMatrixProduct = 800 << 20;
+constexpr int64_t kLargeProduct = int64_t(120) << 20, kLargeMatrixProduct = int64_t(2000) << 20;
 
 inline std::string obstacle_of_products(const Call& c, int64_t gates, bool matrix) {
   if (!c.products) return "the caller cannot make the products";

@@ -14,10 +14,11 @@ class Persistent {
   // Sums and states of more groups than this do not fit the registers beside the weights of so many k blocks.
   static constexpr int kMostGroups = kStepped ? (Op::kMatrix ? 4 : 2) : CLUSTER || Epilogue::kBackward ? 2 : 4;
   static constexpr bool kAny = Op::kMatrix || kStepped;  // kernels
-  using Sh = Share<Epilogue, CLUSTER>;
+  template <int NT>
+  using Sh = Share<Epilogue, CLUSTER, NT>;
   using Sc = Scatter<Op, Epilogue::kResults>;
   template <int NT>
-  using Exchange = std::conditional_t<CLUSTER, ClusterExchange<Op, NT, Sh::KS>, GridExchange<Op, NT, Sh::KS>>;
+  using Exchange = std::conditional_t<CLUSTER, ClusterExchange<Op, NT, Sh<NT>::KS>, GridExchange<Op, NT, Sh<NT>::KS>>;
 
  public:
   // Units that k of a packed operand runs through before the next result's, see Operand.
@@ -35,8 +36,8 @@ class Persistent {
     n.matrix = Op::kMatrix;
     n.per_piece = Layout<Op>::kPerPiece;
     n.parts = kScatter ? int((c_.H + 15) / 16) : kblocks(c_);
-    n.capacity = kScatter ? Sc::kMost / 16 : Sh::KS * Sh::KBW;
-    n.blocks = blocks();
+    n.capacity = kScatter ? Sc::kMost / 16 : Sh<1>::KS * Sh<1>::KBW;
+    n.blocks = blocks<1>();
     std::string why = cuda::obstacle(TIER, c_, n, d);
     if constexpr (kAny)
       if (why.empty() && best(d).cost < 0) why = "its blocks cannot all run at once";
@@ -60,9 +61,11 @@ class Persistent {
   }
 
  private:
+  template <int NT>
   unsigned blocks() const {
+    constexpr int kUnits = Sh<NT>::UT * Sh<NT>::U;
     if (kStepped) return 1;
-    return unsigned(kScatter ? Sc::blocks(c_.H) : (c_.H + Sh::UT * Sh::U - 1) / (Sh::UT * Sh::U));
+    return unsigned(kScatter ? Sc::blocks(c_.H) : (c_.H + kUnits - 1) / kUnits);
   }
   // Of a step.
   template <int NT>
@@ -82,7 +85,7 @@ class Persistent {
   template <int NT>
   Launch launch_of() const {
     Launch l;
-    l.grid_x = blocks();
+    l.grid_x = blocks<NT>();
     l.grid_y = kStepped ? 1 : unsigned((c_.B + 8 * NT - 1) / (8 * NT));
     l.threads = kThreads;
     if constexpr (kStepped)
