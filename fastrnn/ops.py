@@ -1,6 +1,6 @@
 """One layer in one direction as two operations, `fastrnn::layer_forward` and `fastrnn::layer_backward`.
 
-Eager calls on plain CPU tensors go straight to the compiled kernels. Everything else (meta tensors, FakeTensorMode,
+Eager calls on plain CPU or CUDA tensors go straight to the compiled kernels. Everything else (meta tensors, FakeTensorMode,
 tensor subclasses, lazy negation, tracing) goes through the operations registered with torch.library, which have fake
 implementations beside the real ones. Both ways trust their arguments: `fastrnn._checks` has seen every shape, dtype and
 device.
