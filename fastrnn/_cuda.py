@@ -86,7 +86,8 @@ def _status_of(device: torch.device) -> Tensor | None:
     if status is None:
         if torch.cuda.is_current_stream_capturing():
             return None
-        status = _status[device] = torch.zeros(1, dtype=torch.int32, device="cpu", pin_memory=True)
+        with torch.inference_mode(False):  # it is written later, wherever that is
+            status = _status[device] = torch.zeros(1, dtype=torch.int32, device="cpu", pin_memory=True)
     if status.item() == 1:
         status.fill_(2)
         warnings.warn(

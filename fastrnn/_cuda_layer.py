@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fastrnn import _cuda, _native
 from fastrnn._checks import GATES
+from fastrnn._guards import any_autocast
 from fastrnn._native import address
 
 # Order of the gradients that a backward returns, and of its `needed` flags.
@@ -34,6 +35,12 @@ _HERE = contextlib.nullcontext()
 def _guard(device: torch.device) -> Any:
     """The device is the current one within."""
     return _HERE if torch.cuda.current_device() == device.index else torch.cuda.device(device)
+
+
+def _as_given(device: torch.device) -> Any:
+    """Within, torch's products have the dtype of their operands. Around a backward there may be an autocast that was
+    not there, or was off, around its forward."""
+    return torch.autocast(device.type, enabled=False) if any_autocast() else _HERE
 
 
 def _empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -169,7 +176,7 @@ class _Layer:
         reserve: Tensor | None,
     ) -> None:
         """Fills y, h_n, c_n of an LSTM, and the reserve if there is one."""
-        with _guard(self.device):
+        with _guard(self.device), _as_given(self.device):
             gx = _project(rows, _by_unit(w_ih, self.gates))
             call, tier, size = self._call(False)
             tensors = (gx, w_hh, b_ih, b_hh, w_hr, hx, cx, y, h_n, c_n, reserve, None)
@@ -198,7 +205,7 @@ class _Layer:
         """The gradients that `needs` names, of those in `fastrnn.ops.GRADIENTS`; that of x has its rows (N, I)."""
         _, batch, units, projected = self.sizes
         count = rows.size(0)
-        with _guard(self.device):
+        with _guard(self.device), _as_given(self.device):
             if address(reserve) % 16:  # a slice, of vmap or a saved-tensor hook: the kernels read 16 bytes at once
                 reserve = reserve.clone()
             dg = _empty((count, self.grad_columns * units), rows)
@@ -307,7 +314,7 @@ def fixed(cell: str, like: Tensor, units: int, step: bool, batch_sizes: list[int
     width, lstm = like.size(-1), layer.lstm
 
     def forward(
-        _new: Any, _threads: int, _half: None, reserve: Tensor | None, x: Tensor, *rest: Tensor
+        _new: Any, _threads: int, _packed: None, reserve: Tensor | None, x: Tensor, *rest: Tensor
     ) -> tuple[Tensor, ...]:
         w_ih, w_hh, b_ih, b_hh, hx, cx = (*rest, None, None)[:6]
         h_n = _empty(state, x)

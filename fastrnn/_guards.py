@@ -13,6 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 Check = Callable[..., bool]
 
+# A private call in place of two public ones, because every step asks. torch.nn.RNNBase asks it too.
+any_autocast: Callable[[], bool] = getattr(torch._C, "_is_any_autocast_enabled", lambda: True)
+
 
 def guard(tensors: Sequence[Tensor], any_rows: Sequence[bool] = ()) -> Check:
     """Whether as many other tensors are like these in type, dtype, device, shape, strides, requires_grad and all that

@@ -7,7 +7,7 @@ a call for the batch sizes at hand is made from what was kept. What is out of th
 declined, and the long way (`fastrnn._run`, `autograd`, `ops`) deals with it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -16,10 +16,7 @@ from torch.autograd import Function, forward_ad
 
 from fastrnn import _cuda, _cuda_layer, _guards, _memory, _native, autograd, ops
 from fastrnn._checks import GATES
-from fastrnn._half import Halves
-
-# A private call in place of two public ones, because every step passes here. torch.nn.RNNBase asks it too.
-_any_autocast: Callable[[], bool] = getattr(torch._C, "_is_any_autocast_enabled", lambda: True)
+from fastrnn._packed import PackedOnce
 
 # Every step passes here, where to find a function in its module takes half as long as to call it.
 _compiling, _tracing = torch.compiler.is_compiling, torch._C._get_tracing_state
@@ -38,7 +35,7 @@ def quick(
     weights: Sequence[Any],
     units: int,
     step: bool = False,
-    halves: Halves | None = None,
+    packed: PackedOnce | None = None,
     reverse: bool = False,
     batch_sizes: list[int] | None = None,
     owner: Any = None,
@@ -50,7 +47,7 @@ def quick(
         hx: None, h_0, or for an LSTM the pair h_0, c_0; states of (1, B, H), or (B, H) for a step.
         weights: weight_ih, weight_hh, bias_ih, bias_hh.
         units: H.
-        halves: where a layer without gradients finds its weights rounded to bf16; None: they are used as they are.
+        packed: where a layer without gradients finds its weights packed once; None: they are used as they are.
         reverse: from the last step to the first.
         batch_sizes: rows of each step, N in all, as `_checks.check_packed` wants them.
         owner: a module that always gives the same step and reverse, and no batch_sizes: its attribute `_last` is the
@@ -80,8 +77,8 @@ def quick(
     if call.recording:
         results = autograd._apply(_OneLayer, call, x, *weights, *states)
     else:
-        half = halves.packed(cell, weights[0], weights[1]) if halves else None
-        results = call.run(half, None, x, *weights, *states)
+        ready = packed.packed(cell, weights[0], weights[1]) if packed and not call.on_gpu else None
+        results = call.run(ready, None, x, *weights, *states)
     if step:
         return results
     return results[0], results[1:] if call.lstm else results[1]
@@ -102,10 +99,10 @@ def _find(
     """
     # with what else differs between layers of one shape, which would push each other out
     alike = x.shape if batch_sizes is None else (batch_sizes[0], *x.shape[1:])
-    key = kind, alike, x.dtype, x.requires_grad, step, reverse, batch_sizes is None
+    key = kind, alike, x.dtype, x.device, x.requires_grad, step, reverse, batch_sizes is None
     call = _calls.get(key)
     if call is None or not call.fits(x, *weights, *states):
-        if _any_autocast() or not ops._nothing_between():
+        if _guards.any_autocast() or not ops._nothing_between():
             return None
         if not _ordinary(kind[0], x, states, weights, kind[1], step, batch_sizes):
             return None
@@ -221,9 +218,9 @@ class _Call:
             and self.guard(*tensors)
         )
 
-    def run(self, half: Tensor | None, reserve: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def run(self, packed: Tensor | None, reserve: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
         """y (not of a step), h_n and c_n (of an LSTM). tensors: x, weights (4), states."""
-        results: tuple[Tensor, ...] = self.forward(ops._new, _threads(), half, reserve, *tensors)
+        results: tuple[Tensor, ...] = self.forward(ops._new, _threads(), packed, reserve, *tensors)
         return results if results is not None else _report_freed(tensors)
 
     def gradients(self, needed: tuple[bool, ...], above: Sequence[Any], saved: Sequence[Any]) -> Sequence[Any] | None:
@@ -264,7 +261,7 @@ class _Call:
 def _report_freed(tensors: Sequence[Tensor]) -> NoReturn:
     for t in tensors:
         ops._address(t)
-    raise RuntimeError("fastrnn: the bf16 weights or a result of this call have no memory: their storage was freed")
+    raise RuntimeError("fastrnn: the packed weights or a result of this call have no memory: their storage was freed")
 
 
 class _OneLayer(Function):

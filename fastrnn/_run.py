@@ -13,7 +13,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn import _checks as checks
 from fastrnn._checks import Stack
-from fastrnn._quick import _any_autocast, quick
+from fastrnn._guards import any_autocast
+from fastrnn._quick import quick
 from fastrnn.autograd import recurrent_layer
 
 Layer = Callable[..., tuple[Tensor, Tensor, Tensor | None]]
@@ -53,7 +54,7 @@ def run_layers(
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: input should be a Tensor or a PackedSequence, got {type(x).__name__}")
     states = checks.states_of(name, hx, lstm)
-    if _any_autocast() and (dtype := _autocast_dtype(x)) is not None:
+    if any_autocast() and (dtype := _autocast_dtype(x)) is not None:
         with torch.autocast(x.device.type, enabled=False):
             cast = _cast(dtype, input), _cast(dtype, hx), _cast(dtype, weights)
             one = stack.num_layers == 1 and not (stack.bidirectional or stack.batch_first or stack.proj_size)
@@ -172,7 +173,7 @@ def run_step(cell: str, x: Any, hx: Any, weights: Sequence[Any]) -> list[Tensor]
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: input should be a Tensor, got {type(x).__name__}")
     states = checks.states_of(name, hx, cell == "lstm")
-    if _any_autocast() and (dtype := _autocast_dtype(x)) is not None:
+    if any_autocast() and (dtype := _autocast_dtype(x)) is not None:
         with torch.autocast(x.device.type, enabled=False):
             x, hx, weights = _cast(dtype, x), _cast(dtype, hx), _cast(dtype, weights)
             results = quick(cell, x, hx, weights, sizes_of(name, cell, weights)[1], True)

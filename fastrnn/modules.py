@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn import _checks, autograd
-from fastrnn._half import Halves
+from fastrnn._packed import PackedOnce
 from fastrnn._quick import quick
 from fastrnn._run import run_layers, run_packed
 
@@ -37,7 +37,7 @@ class _Recurrent(torch.nn.RNNBase):
     """What the three layers share."""
 
     recurrent_layer = staticmethod(autograd.recurrent_layer)  # one layer in one direction; `reference` has its own
-    _halves: Halves | None = None
+    _packed: PackedOnce | None = None
     _last: Any = None  # what `quick` keeps here
 
     def __init__(
@@ -68,23 +68,24 @@ class _Recurrent(torch.nn.RNNBase):
 
     @property
     def weight_dtype(self) -> torch.dtype | None:
-        """The dtype that a float32 layer's weight_ih and weight_hh are rounded to on the CPU when no gradients are
-        recorded: torch.bfloat16, or None for their own. Half the memory to read, for batches of few rows and large
-        layers; activations and states stay float32. The rounded weights are made at the first call and kept until the
-        weights change; set this anew after a change through `.data`, which cannot be noticed."""
-        return None if self._halves is None else torch.bfloat16
+        """How a float32 layer keeps weight_ih and weight_hh for calls on the CPU that record no gradients: None, as
+        they are; torch.float32, beside them in the order in which the kernels read them, which a call otherwise makes
+        for itself; torch.bfloat16, so and rounded: half the memory to read, for batches of few rows and large layers.
+        Activations and states stay float32. The packing is made at the first call and kept until the weights change;
+        set this anew after a change through `.data`, which cannot be noticed."""
+        return None if self._packed is None else self._packed.dtype
 
     @weight_dtype.setter
     def weight_dtype(self, dtype: torch.dtype | None) -> None:
-        if dtype not in (None, torch.bfloat16):
-            raise ValueError(f"weight_dtype should be torch.bfloat16 or None, got {dtype}")
-        self.__dict__.pop("_halves", None)
+        if dtype not in (None, torch.float32, torch.bfloat16):
+            raise ValueError(f"weight_dtype should be torch.float32, torch.bfloat16 or None, got {dtype}")
+        self.__dict__.pop("_packed", None)
         if dtype is not None:
-            self._halves = Halves()
+            self._packed = PackedOnce(dtype)
 
     def extra_repr(self) -> str:
-        rounded = "" if self._halves is None else f", weight_dtype={self.weight_dtype}"
-        return super().extra_repr() + rounded
+        kept = "" if self._packed is None else f", weight_dtype={self.weight_dtype}"
+        return super().extra_repr() + kept
 
     def flatten_parameters(self) -> None:
         """Do nothing: the kernels never need the weights in one piece of memory. For torch.nn's callers."""
@@ -108,8 +109,8 @@ class _Recurrent(torch.nn.RNNBase):
         ):
             results = (
                 run_packed(cell, input, hx, weights, self.hidden_size)
-                if self._halves is None and isinstance(input, PackedSequence)
-                else quick(cell, input, hx, weights, self.hidden_size, halves=self._halves, owner=self)
+                if self._packed is None and isinstance(input, PackedSequence)
+                else quick(cell, input, hx, weights, self.hidden_size, packed=self._packed, owner=self)
             )
             if results is not None:
                 return results
@@ -125,7 +126,7 @@ class _Recurrent(torch.nn.RNNBase):
             self.training,
             self.bidirectional,
         )
-        layer = self.recurrent_layer if self._halves is None else self._halves.recurrent_layer
+        layer = self.recurrent_layer if self._packed is None else self._packed.recurrent_layer
         return run_layers(stack, input, hx, weights, layer)
 
 
@@ -144,7 +145,8 @@ class RNN(_Recurrent):
         proj_size: not for this layer; there to say so.
         device, dtype: of the parameters.
 
-    Attribute weight_dtype, not in torch.nn: torch.bfloat16 rounds the weights for inference on the CPU.
+    Attribute weight_dtype, not in torch.nn: packs the weights once for inference on the CPU, as they are
+    (torch.float32) or rounded (torch.bfloat16).
 
     Parameters, for layer k, and with the suffix _reverse for the second direction: weight_ih_l{k} (G*H, I),
     or (G*H, D*P) for k > 0, weight_hh_l{k} (G*H, P), bias_ih_l{k} and bias_hh_l{k} (G*H); G = 1 and P = H.

@@ -1,9 +1,9 @@
 """One layer in one direction as two operations, `fastrnn::layer_forward` and `fastrnn::layer_backward`.
 
-Eager calls on plain CPU or CUDA tensors go straight to the compiled kernels. Everything else (meta tensors, FakeTensorMode,
-tensor subclasses, lazy negation, tracing) goes through the operations registered with torch.library, which have fake
-implementations beside the real ones. Both ways trust their arguments: `fastrnn._checks` has seen every shape, dtype and
-device.
+Eager calls on plain CPU or CUDA tensors go straight to the compiled kernels. Everything else (meta tensors,
+FakeTensorMode, tensor subclasses, lazy negation, tracing) goes through the operations registered with torch.library,
+which have fake implementations beside the real ones. Both ways trust their arguments: `fastrnn._checks` has seen every
+shape, dtype and device.
 
 Shapes: T steps, B rows of the first step, I inputs, H units, P projected units, R = P or H, G gates.
 x is (T, B, I), or packed rows (N, I) with batch_sizes, a CPU int64 tensor (T,) that never grows; the backward also
@@ -102,9 +102,9 @@ def _forward_kernel(
     batch: int,
     reverse: bool,
     training: bool,
-    half: Tensor | None = None,
+    packed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`half`: w_ih and w_hh as `fastrnn._half` packs them, which are then read in their place."""
+    """`packed`: w_ih and w_hh as `fastrnn._packed` packs them, which are then read in their place."""
     steps, inputs, units, projected = _dims(cell, x, w_hh, w_hr, batch_sizes)
     width = projected or units
     y = _empty((*x.shape[:-1], width), x)
@@ -123,7 +123,7 @@ def _forward_kernel(
         _native.CELLS[cell],
         *(steps, batch, inputs, units, projected),
         *(_address(batch_sizes), reverse, _native.DTYPES[x.dtype], torch.get_num_threads()),
-        *(_address(w_ih), _address(w_hh), _address(b_ih), _address(b_hh), _address(w_hr), _address(half)),
+        *(_address(w_ih), _address(w_hh), _address(b_ih), _address(b_hh), _address(w_hr), _address(packed)),
         *(_address(x), x_step, x_row, _address(hx), _address(cx)),
         *(y.data_ptr(), y_step, y_row, h_n.data_ptr(), c_n.data_ptr(), reserve.data_ptr() if training else 0),
     )

@@ -18,7 +18,7 @@ KERNEL_FILES = (
     "test_contract",
     "test_quick",
     "test_guards",
-    "test_half",
+    "test_packed",
 )
 CONFIGURATIONS = [(isa, threads) for isa in _native.available_isas() for threads in (1, 2)]
 # Under torch.use_deterministic_algorithms cuBLAS wants this, before it starts.

@@ -262,6 +262,30 @@ def test_what_changes_between_calls_is_seen(emulated, monkeypatch, no_calls_kept
     assert [(told.tier, told.tf32) for told in asked] == [("c", False), ("d", False), ("d", True), ("b", True)]
 
 
+@pytest.mark.parametrize("tier", ["c", "e"])
+def test_autocast_around_backward_alone_changes_nothing(device, monkeypatch, no_calls_kept, tier):
+    monkeypatch.setenv("FASTRNN_CUDA_TIER", tier)
+    layer, x = fastrnn.LSTM(7, 40), torch.randn(6, 5, 7, requires_grad=True)
+    leaves = [x, *layer.parameters()]
+    plain = torch.autograd.grad(layer(x)[0].sum(), leaves)
+    y = layer(x)[0].sum()
+    with torch.autocast(x.device.type, dtype=torch.bfloat16):
+        under = torch.autograd.grad(y, leaves)
+    for a, b in zip(under, plain, strict=True):
+        assert a.dtype == torch.float32
+        assert torch.equal(a, b)
+
+
+def test_weight_dtype_is_for_the_cpu(device, no_calls_kept):
+    layer = fastrnn.LSTM(7, 40)
+    x = torch.randn(6, 5, 7)
+    with torch.no_grad():
+        plain = layer(x)[0]
+        layer.weight_dtype = torch.bfloat16
+        assert torch.equal(layer(x)[0], plain)
+    assert not layer._packed._kept  # nothing was packed
+
+
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_persistent_with_several_k_blocks_a_warp(device, persistent, cell):
     case = Case(cell, 4, 3, 5, 144, dtype=torch.float32)

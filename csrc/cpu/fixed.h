@@ -105,8 +105,8 @@ int threads(PyObject* number) {
 
 Sequence rows_of(void* data, const Layer& l, int64_t width) { return {data, l.B * width, width}; }
 
-// A Fixed's: (new, threads, half, reserve, x, w_ih, w_hh, b_ih, b_hh[, hx[, cx]]) -> (y (not of a step), h_n, c_n (of a
-// cell that has one)); half and reserve may be None. None instead: a tensor has no memory.
+// A Fixed's: (new, threads, packed, reserve, x, w_ih, w_hh, b_ih, b_hh[, hx[, cx]]) -> (y (not of a step), h_n, c_n (of a
+// cell that has one)); packed and reserve may be None. None instead: a tensor has no memory.
 PyObject* forward_fixed(PyObject* self, PyObject* const* g, Py_ssize_t count) {
   return guarded(self, count, 9, 11, [&](const Fixed& f) {
     PyObject *const make = g[0], *const x = g[4];

@@ -13,8 +13,10 @@ void layer_backward(int cell, const BackwardArgs& args);
 template <class T>
 int64_t reserve_size(int cell, int64_t rows, int64_t H);
 
-// Words of Weights::half for fp32 weights w_ih (G*H, I) and w_hh (G*H, R); written to dst unless that is null.
-int64_t pack_halves(int cell, int64_t I, int64_t H, int64_t R, const float* w_ih, const float* w_hh, uint32_t* dst);
+// 32-bit words of Weights::packed for fp32 weights w_ih (G*H, I) and w_hh (G*H, R), rounded to bf16 or as they are;
+// written to dst unless that is null. dst is aligned as a tensor's memory is.
+int64_t pack_weights(int cell, bool rounded, int64_t I, int64_t H, int64_t R, const float* w_ih, const float* w_hh,
+                     uint32_t* dst);
 }  // namespace FASTRNN_ISA
 
 // The same for bf16 data by products of pairs, compiled for processors that have them (layer_bf16.cpp); for the others,

@@ -148,11 +148,11 @@ void run_backward(int cell, const BackwardArgs& args) { unit_for(args.layer.dtyp
 namespace {
 
 void forward(int cell, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, Address batch_sizes, bool reverse,
-             int dtype, int threads, Address w_ih, Address w_hh, Address b_ih, Address b_hh, Address w_hr, Address half,
-             Address x, int64_t x_step, int64_t x_row, Address hx, Address cx, Address y, int64_t y_step, int64_t y_row,
-             Address h_n, Address c_n, Address reserve) {
+             int dtype, int threads, Address w_ih, Address w_hh, Address b_ih, Address b_hh, Address w_hr,
+             Address packed, Address x, int64_t x_step, int64_t x_row, Address hx, Address cx, Address y,
+             int64_t y_step, int64_t y_row, Address h_n, Address c_n, Address reserve) {
   const ForwardArgs args{layer(T, B, I, H, P, batch_sizes, reverse, dtype, threads),
-                         {pointer(w_ih), pointer(w_hh), pointer(b_ih), pointer(b_hh), pointer(w_hr), pointer(half)},
+                         {pointer(w_ih), pointer(w_hh), pointer(b_ih), pointer(b_hh), pointer(w_hr), pointer(packed)},
                          {pointer(x), x_step, x_row},
                          pointer(hx),
                          pointer(cx),
@@ -191,8 +191,9 @@ void backward(int cell, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, A
   run_backward(cell, args);
 }
 
-int64_t halves(int cell, int64_t I, int64_t H, int64_t R, Address w_ih, Address w_hh, Address dst) {
-  return pack_halves(cell, I, H, R, pointer<const float*>(w_ih), pointer<const float*>(w_hh), pointer<uint32_t*>(dst));
+int64_t packing(int cell, bool rounded, int64_t I, int64_t H, int64_t R, Address w_ih, Address w_hh, Address dst) {
+  return pack_weights(cell, rounded, I, H, R, pointer<const float*>(w_ih), pointer<const float*>(w_hh),
+                      pointer<uint32_t*>(dst));
 }
 
 // Values for each row, and once.
@@ -221,7 +222,7 @@ PYBIND11_MODULE(FASTRNN_CONCAT(_kernels_, FASTRNN_ISA), m) {
   m.def("forward", &fastrnn::forward);
   m.def("backward", &fastrnn::backward);
   m.def("fixed", &fastrnn::fixed);
-  m.def("pack_halves", &fastrnn::halves);
+  m.def("pack_weights", &fastrnn::packing);
   m.def("reserve_size", &fastrnn::reserve);
   m.def("bf16", &fastrnn::bf16_name);
   m.def("use_openmp", &fastrnn::use_openmp);

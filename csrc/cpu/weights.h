@@ -1,5 +1,5 @@
 // The weights as the passes read them: packed once a call, by the whole team, for all its parts; a panel that is wanted
-// once, by its member, when it is; or as they lie.
+// once, by its member, when it is; as a call before left them packed; or as they lie.
 #pragma once
 #include "half.h"
 #include "plan.h"
@@ -16,14 +16,17 @@ inline bool lie_past_second_level(int64_t gates, const Layer& l) {
   return machine().past_second_level(gates * l.H * std::max(l.I, l.R()) * size_of(kOperand<T>));
 }
 
-// Forward's: panels of a unit block, all gates side by side. A call of few rows reads them as they lie; `half` in their
-// place are bf16 words.
+// 32-bit words at the head of Weights::packed, of which the first says whether bf16 words follow, or panels.
+constexpr int64_t kPackedHead = 16;
+
+// Forward's: panels of a unit block, all gates side by side. A call of few rows reads them as they lie. Weights::packed in
+// their place are such panels, or bf16 words.
 template <class Cell, class T>
 class GateWeights {
   using B_ = Blocks<Cell, T>;
   static constexpr int L = B_::L, G = B_::G, NV = B_::NV;
   static constexpr int64_t U = B_::U, W = B_::W;
-  static constexpr bool kTakesHalf = sizeof(T) == 4 && !kPairs;
+  static constexpr bool kTakesPacked = sizeof(T) == 4 && !kPairs;
 
  public:
   using Block = typename B_::Block;
@@ -36,23 +39,29 @@ class GateWeights {
         NB_(B_::count(l_.H)),
         far_ih_(plan.far(NB_ * panel_words(l_.I) * W * int64_t(sizeof(T)))),
         far_hh_(plan.far(NB_ * panel_words(R_) * W * int64_t(sizeof(T)))),
-        half_(kTakesHalf ? static_cast<const uint32_t*>(f.w.half) : nullptr),
+        half_(given<uint32_t>(f.w, true)),
+        ready_(given<T>(f.w, false)),
         past_second_level_(lie_past_second_level<T>(G, l_)),
         expanded_(half_ && all_rows >= kExpandedRows),
-        packed_(half_ || l_.dtype != kOperand<T> || all_rows > kUnpackedRows),
+        packed_(half_ || ready_ || l_.dtype != kOperand<T> || all_rows > kUnpackedRows),
         // to look costs as much as a row's product
         skips_(packed_ && !half_ && !f.hx && !kPairs && l_.B >= 4) {
-    const bool own = packed_ && !half_ && plan.parts == 1;  // a unit block is one member's
+    const bool packs = packed_ && !half_ && !ready_, own = packs && plan.parts == 1;  // a unit block is one member's
     once_ih_ = own && uniform && all_rows <= plan.chunk_rows;
     once_hh_ = own && l_.T == 1;
-    if (packed_ && !half_) {
-      if (!once_ih_) w_ih_ = ws.take<T>(NB_ * panel_words(l_.I) * W);
-      if (!once_hh_) w_hh_ = ws.take<T>(NB_ * panel_words(R_) * W);
-      if (skips_ && !once_hh_) finite_ = ws.take<bool>(NB_);
-    }
+    if (packs && !once_ih_) w_ih_ = own_ih_ = ws.take<T>(size(l_.H, l_.I));
+    if (packs && !once_hh_) w_hh_ = own_hh_ = ws.take<T>(size(l_.H, R_));
+    if (ready_) w_ih_ = ready_, w_hh_ = ready_ + size(l_.H, l_.I);
+    if (skips_ && w_hh_) finite_ = ws.take<bool>(NB_);
     b_ih_ = ws.take<T>(NB_ * W);
     b_hh_ = ws.take<T>(NB_ * W);
     if (l_.P) w_hr_ = ws.take<T>(panels<T>(l_.P) * panel_words(l_.H) * 2 * L);
+  }
+
+  // Values of the panels of a matrix (G*H, K); and the panels of one of fp32, for calls to come.
+  static int64_t size(int64_t H, int64_t K) { return B_::count(H) * panel_words(K) * W; }
+  static void pack_all(T* dst, const float* w, int64_t H, int64_t K) {
+    for (int64_t u = 0; u < B_::count(H); ++u) pack(dst + u * panel_words(K) * W, w, DType::f32, H, K, B_::at(u, H));
   }
 
   bool packed() const { return packed_; }
@@ -65,8 +74,8 @@ class GateWeights {
     m.share(NB_, 1, a, b);
     for (int64_t u = a; u < b; ++u) {
       const Block block_u = block(u);
-      if (w_ih_) pack(w_ih_ + u * panel_words(l_.I) * W, w_.w_ih, l_.I, block_u);
-      if (w_hh_) pack(w_hh_ + u * panel_words(R_) * W, w_.w_hh, R_, block_u);
+      if (own_ih_) pack(own_ih_ + u * panel_words(l_.I) * W, w_.w_ih, l_.dtype, l_.H, l_.I, block_u);
+      if (own_hh_) pack(own_hh_ + u * panel_words(R_) * W, w_.w_hh, l_.dtype, l_.H, R_, block_u);
       if (finite_) finite_[u] = all_finite(w_hh_ + u * R_ * W, R_ * block_u.width());
       pack_bias(b_ih_ + u * W, w_.b_ih, block_u);
       pack_bias(b_hh_ + u * W, w_.b_hh, block_u);
@@ -93,7 +102,7 @@ class GateWeights {
   // the same at a sequence's first step, where h is hx. Without one h is zero, and where the weights are known to be
   // finite the product is, too: the bias is left.
   void recurrent_first(const Block& b, int64_t rows, const T* h, int64_t stride, T* scratch, T* out) const {
-    if (once_hh_ && skips_) pack(scratch, w_.w_hh, R_, b);
+    if (once_hh_ && skips_) pack(scratch, w_.w_hh, l_.dtype, l_.H, R_, b);
     if (!skips_ || !(once_hh_ ? all_finite(scratch, R_ * b.width()) : finite_[b.index]))
       return recurrent(b, -1, rows, h, stride, scratch, out);
     for (int64_t r = 0; r < rows; ++r)
@@ -105,10 +114,18 @@ class GateWeights {
   }
 
  private:
-  void pack(T* panel, const void* w, int64_t K, const Block& b) const {
-    pack_panel(panel, b.vectors, l_.dtype, K, [&](int64_t j) {
+  // What stands at Weights::packed, if that is of this kind.
+  template <class Word>
+  static const Word* given(const Weights& w, bool rounded) {
+    const auto* head = static_cast<const uint32_t*>(w.packed);
+    if (!kTakesPacked || !head || (*head != 0) != rounded) return nullptr;
+    return reinterpret_cast<const Word*>(head + kPackedHead);
+  }
+
+  static void pack(T* panel, const void* w, DType d, int64_t H, int64_t K, const Block& b) {
+    pack_panel(panel, b.vectors, d, K, [&](int64_t j) {
       const auto c = B_::column(b, j);
-      return c.unit < 0 ? nullptr : at(w, l_.dtype, (c.gate * l_.H + c.unit) * K);
+      return c.unit < 0 ? nullptr : at(w, d, (c.gate * H + c.unit) * K);
     });
   }
 
@@ -140,7 +157,7 @@ class GateWeights {
   // out (rows, gate, unit) = bias + a (rows, K values) * one unit block of the gate weights
   void product(const Block& b, const From<T>& from, int64_t rows, int64_t K, const T* a, int64_t stride,
                int64_t half_matrix, const T* panels, const void* weights, const T* bias, T* scratch, T* out) const {
-    if constexpr (kTakesHalf)
+    if constexpr (kTakesPacked)
       if (half_) {
         const uint32_t* panel = half_ + half_matrix + b.index * half_words(K) * W;
         if (rows < kExpandedRows) return half_gate_product<NV>(b.vectors, rows, K, a, stride, panel, bias, out);
@@ -148,7 +165,7 @@ class GateWeights {
         return gate_product<NV>(b.vectors, rows, K, a, stride, scratch, From<T>{}, bias, out);
       }
     if (packed_) {
-      if (!panels) pack(scratch, weights, K, b);
+      if (!panels) pack(scratch, weights, l_.dtype, l_.H, K, b);
       const T* panel = panels ? panels + b.index * panel_words(K) * W : scratch;
       return gate_product<NV>(b.vectors, rows, panel_words(K), a, stride, panel, from, bias, out);
     }
@@ -179,16 +196,18 @@ class GateWeights {
   const int64_t R_, NB_;
   const bool far_ih_, far_hh_;    // beyond a thread's second-level cache
   const uint32_t* half_;          // both matrices as bf16 words, or null
+  const T* ready_;                // or as panels
   const bool past_second_level_;  // as they lie
   const bool expanded_, packed_;  // bf16 words are expanded panel by panel; the weights do not lie as they were given
   // Whether, without hx, the first step's product is left out where W_hh is finite; whether each panel of a matrix is
   // wanted once: it is then packed when it is, and stays in the cache.
   const bool skips_;
   bool once_ih_, once_hh_;
-  T *w_ih_ = nullptr, *w_hh_ = nullptr;  // [block][word of k][gate][unit]; null: not packed, or once
-  T* w_hr_ = nullptr;                    // [panel][word of k][2L]
-  bool* finite_ = nullptr;               // without hx: whether all of W_hh in a block is
-  T *b_ih_, *b_hh_;                      // [block][gate][unit]
+  const T *w_ih_ = nullptr, *w_hh_ = nullptr;  // [block][word of k][gate][unit]; null: not packed, or once
+  T *own_ih_ = nullptr, *own_hh_ = nullptr;    // the same, to be packed in this call
+  T* w_hr_ = nullptr;                          // [panel][word of k][2L]
+  bool* finite_ = nullptr;                     // without hx: whether all of W_hh in a block is
+  T *b_ih_, *b_hh_;                            // [block][gate][unit]
 };
 
 // Backward's: the transposed ones, for dh = dg W_hh, dx = dg W_ih and what comes through a projection. Columns of a

@@ -173,8 +173,12 @@ FASTRNN_DEVICE bool is_whole(const Piece& v) {
 }
 
 // The data tell themselves that they are there: no counter, and no fence between data and counter. A word that is not empty
-// is h of this step, because a block empties its part of a buffer three steps before it fills it again, when everyone has
-// read the one after; and it sends nothing more before that is done (sent()).
+// is h of this step: a block empties its part of a buffer when everyone has read that buffer, and sends no other part before
+// this is done (sent()); whoever comes to the buffer again, three steps later, has a part that was sent after it.
+//
+// The copies are weak reads, of which the model of PTX promises less than what is wanted here: that a copy that a thread asks
+// for after it has read another word finds what was written before that word. Past the first-level cache, and from one
+// address on to the next in one cache, it does.
 template <class Op, int NT, int KS>
 struct GridExchange {
   static constexpr bool kCluster = false;

@@ -37,7 +37,7 @@ class Persistent {
     n.per_piece = Layout<Op>::kPerPiece;
     n.parts = kScatter ? int((c_.H + 15) / 16) : kblocks(c_);
     n.capacity = kScatter ? Sc::kMost / 16 : Sh<1>::KS * Sh<1>::KBW;
-    n.blocks = blocks<1>();
+    n.blocks = blocks<kMostGroups >= 2 ? 2 : 1>();  // the fewest
     std::string why = cuda::obstacle(TIER, c_, n, d);
     if constexpr (kAny)
       if (why.empty() && best(d).cost < 0) why = "its blocks cannot all run at once";

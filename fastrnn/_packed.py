@@ -1,7 +1,8 @@
-"""Weights kept as bf16 for inference on the CPU: half the memory that a step of one row has to read.
+"""Weights packed once, for inference on the CPU: as they are, or as bf16, half the memory that a step of one row has to
+read.
 
-The kernels read w_ih and w_hh in a packing of their own, each weight rounded once; activations, sums and states stay
-fp32. It is kept from call to call while the weights are the ones that it was made of.
+The kernels read w_ih and w_hh in a packing of their own, which a call otherwise makes for itself; activations, sums and
+states stay fp32. It is kept from call to call while the weights are the ones that it was made of.
 """
 
 import weakref
@@ -24,25 +25,35 @@ class _Kept(NamedTuple):
     packed: Tensor
 
 
-class Halves:
+class PackedOnce:
     """The packings of one module's layers. Copies and pickles of a module make their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: torch.dtype) -> None:
+        """dtype: what the weights are rounded to, torch.bfloat16, or torch.float32: not at all."""
+        self.dtype = dtype
         self._kept: dict[int, _Kept] = {}  # by the address of the object w_hh
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Halves, ()
+        return PackedOnce, (self.dtype,)
 
     def packed(self, cell: str, w_ih: Tensor, w_hh: Tensor) -> Tensor | None:
-        """The packing of w_ih (G*H, I) and w_hh (G*H, R); None where they are not plain float32 on the CPU."""
-        if w_ih.dtype is not torch.float32 or not (w_ih.is_contiguous() and w_hh.is_contiguous()):
+        """The packing of w_ih (G*H, I) and w_hh (G*H, R); None where they are not float32 on the CPU, row by row."""
+        if w_ih.dtype is not torch.float32 or not all(w.is_cpu and w.is_contiguous() for w in (w_ih, w_hh)):
             return None
         # Inference tensors do not count their changes, and what is no parameter may be made anew at each call.
         if type(w_ih) is not Parameter or type(w_hh) is not Parameter or w_ih.is_inference() or w_hh.is_inference():
             return self._pack(cell, w_ih, w_hh)
         kept = self._kept.get(id(w_hh))
         # changes through .data are not counted, those of optimizers and load_state_dict are
-        state = (w_ih.data_ptr(), w_ih._version, w_hh.data_ptr(), w_hh._version, w_hh.shape, _native.kernels)
+        state = (
+            w_ih.data_ptr(),
+            w_ih._version,
+            w_hh.data_ptr(),
+            w_hh._version,
+            w_ih.shape,
+            w_hh.shape,
+            _native.kernels,
+        )
         if kept is None or kept.state != state or kept.w_ih() is not w_ih or kept.w_hh() is not w_hh:
             if len(self._kept) >= _KEPT:
                 self._kept.clear()
@@ -50,24 +61,23 @@ class Halves:
             kept = self._kept[id(w_hh)] = _Kept(weakref.ref(w_ih), weakref.ref(w_hh), state, packed)
         return kept.packed
 
-    @staticmethod
-    def _pack(cell: str, w_ih: Tensor, w_hh: Tensor) -> Tensor:
+    def _pack(self, cell: str, w_ih: Tensor, w_hh: Tensor) -> Tensor:
         inputs, width, units = w_ih.size(1), w_hh.size(1), w_hh.size(0) // ops.GATES[cell]
-        sizes = (_native.CELLS[cell], inputs, units, width)
+        asked = (_native.CELLS[cell], self.dtype is torch.bfloat16, inputs, units, width)
         # four vectors more may be read behind a panel
-        half = torch.empty(_native.kernels.pack_halves(*sizes, 0, 0, 0) + 64, dtype=torch.int32, device="cpu")
-        _native.kernels.pack_halves(*sizes, ops._address(w_ih), ops._address(w_hh), half.data_ptr())
-        return half
+        packed = torch.empty(_native.kernels.pack_weights(*asked, 0, 0, 0) + 64, dtype=torch.int32, device="cpu")
+        _native.kernels.pack_weights(*asked, ops._address(w_ih), ops._address(w_hh), packed.data_ptr())
+        return packed
 
     def recurrent_layer(self, cell: str, x: Tensor, hx: Any, cx: Any, *rest: Any) -> tuple[Tensor, Tensor, Any]:
         """`autograd.recurrent_layer`, by the packing where no gradients are recorded."""
         w_ih, w_hh, b_ih, b_hh, w_hr, batch_sizes, reverse = rest
         tensors = (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr)
-        half = None
+        packed = None
         if not autograd.recording(tensors) and ops._direct(*tensors, batch_sizes):
-            half = self.packed(cell, w_ih, w_hh)
-        if half is None:
+            packed = self.packed(cell, w_ih, w_hh)
+        if packed is None:
             return autograd.recurrent_layer(cell, x, hx, cx, *rest)
         batch = x.size(1) if batch_sizes is None else int(batch_sizes[0])
-        y, h_n, c_n, _ = ops._forward_kernel(cell, *tensors, batch_sizes, batch, reverse, False, half)
+        y, h_n, c_n, _ = ops._forward_kernel(cell, *tensors, batch_sizes, batch, reverse, False, packed)
         return y, h_n, c_n if cell == "lstm" else None

@@ -1,4 +1,4 @@
-"""weight_dtype=torch.bfloat16: inference on weights rounded to bf16, everything else as it was."""
+"""weight_dtype: inference on weights packed once, as they are or rounded to bf16, everything else as it was."""
 
 import copy
 import pickle
@@ -8,13 +8,15 @@ import torch
 from torch.nn.utils.rnn import pack_sequence
 
 import fastrnn
+from fastrnn import _native
 
 pytestmark = pytest.mark.cpu
+KEPT = [torch.float32, torch.bfloat16]
 LAYERS = {"rnn": fastrnn.RNN, "gru": fastrnn.GRU, "lstm": fastrnn.LSTM}
 
 
-def half(module):
-    module.weight_dtype = torch.bfloat16
+def packed(module, dtype=torch.bfloat16):
+    module.weight_dtype = dtype
     return module
 
 
@@ -23,9 +25,11 @@ def leaves(result):
 
 
 def rounded(module):
-    """The same module on float32 weights that bf16 holds."""
+    """The same module on float32 weights that its weight_dtype holds."""
     other = copy.deepcopy(module)
     other.weight_dtype = None
+    if module.weight_dtype is torch.float32:
+        return other
     with torch.no_grad():
         for name, weight in other.named_parameters():
             if name.startswith(("weight_ih", "weight_hh")):
@@ -40,27 +44,64 @@ def assert_same(module, *args):
             torch.testing.assert_close(mine, true, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", KEPT)
 @pytest.mark.parametrize("sizes", [(1, 1, 7, 5), (9, 1, 33, 65), (4, 3, 16, 16), (5, 40, 9, 21)], ids=str)
 @pytest.mark.parametrize("cell", LAYERS)
-def test_equals_rounded_weights(cell, sizes, poisoned):
+def test_equals_the_same_weights(cell, sizes, dtype, poisoned):
     T, B, inputs, units = sizes
     torch.manual_seed(0)
-    assert_same(half(LAYERS[cell](inputs, units)), torch.randn(T, B, inputs))
+    assert_same(packed(LAYERS[cell](inputs, units), dtype), torch.randn(T, B, inputs))
 
 
+@pytest.mark.parametrize("cell", LAYERS)
+def test_what_is_not_rounded_is_the_same_to_the_bit(cell, poisoned):
+    """Where a call would pack: the panels are the same, and so is the order of sums."""
+    torch.manual_seed(0)
+    module, x, hx = LAYERS[cell](9, 70), torch.randn(3, 30, 9), torch.randn(1, 30, 70)
+    state = (hx, hx.flip(0)) if cell == "lstm" else hx
+    with torch.no_grad():
+        for given in (state, None):
+            plain = leaves(module(x, given))
+            module.weight_dtype = torch.float32
+            assert all(map(torch.equal, leaves(module(x, given)), plain))
+            module.weight_dtype = None
+
+
+@pytest.mark.parametrize("cell", LAYERS)
+def test_a_weight_that_is_not_finite_shows_at_the_first_step(cell):
+    """Without a state h is zero, and its product is left out only where it is known to be zero."""
+    module = packed(LAYERS[cell](4, 40), torch.float32)
+    with torch.no_grad():
+        module.weight_hh_l0[3, 2] = float("inf")
+        assert module(torch.randn(1, 6, 4))[0][0, :, 3].isnan().all()
+
+
+@pytest.mark.parametrize("dtype", KEPT)
+def test_weights_are_packed_once(monkeypatch, dtype):
+    module, x = packed(fastrnn.LSTM(4, 5, 2), dtype), torch.randn(3, 2, 4)
+    asked = []
+    pack = _native.kernels.pack_weights
+    monkeypatch.setattr(_native.kernels, "pack_weights", lambda *args: asked.append(args) or pack(*args))
+    with torch.no_grad():
+        for _ in range(3):
+            module(x)
+    assert len(asked) == 4  # two layers, each asked for its size and packed
+
+
+@pytest.mark.parametrize("dtype", KEPT)
 @pytest.mark.parametrize(
     "options", [{"num_layers": 2, "bidirectional": True}, {"bias": False}, {"proj_size": 3}], ids=str
 )
-def test_stacks(options):
+def test_stacks(options, dtype):
     torch.manual_seed(0)
-    module = half(fastrnn.LSTM(7, 11, **options))
+    module = packed(fastrnn.LSTM(7, 11, **options), dtype)
     assert_same(module, torch.randn(4, 2, 7))
     assert_same(module, pack_sequence([torch.randn(n, 7) for n in (5, 3, 1)]))
 
 
 def test_training_uses_the_weights_themselves():
     torch.manual_seed(0)
-    module, x = half(fastrnn.GRU(4, 5)), torch.randn(3, 2, 4)
+    module, x = packed(fastrnn.GRU(4, 5)), torch.randn(3, 2, 4)
     plain = copy.deepcopy(module)
     plain.weight_dtype = None
     assert torch.equal(module(x)[0], plain(x)[0])
@@ -71,9 +112,10 @@ def test_training_uses_the_weights_themselves():
 @pytest.mark.parametrize(
     "change", ["optimizer", "load_state_dict", "new parameter", "inference tensors", "parametrized"]
 )
-def test_changed_weights_are_rounded_anew(change):
+@pytest.mark.parametrize("dtype", KEPT)
+def test_changed_weights_are_packed_anew(change, dtype):
     torch.manual_seed(0)
-    module, x = half(fastrnn.GRU(4, 5)), torch.randn(3, 2, 4)
+    module, x = packed(fastrnn.GRU(4, 5), dtype), torch.randn(3, 2, 4)
     assert_same(module, x)
     if change == "optimizer":
         module(x)[0].sum().backward()
@@ -102,22 +144,23 @@ def test_changed_weights_are_rounded_anew(change):
     assert_same(module, x)
 
 
-def test_it_goes_along_with_copies_and_pickles_and_is_no_part_of_the_state():
-    module, x = half(fastrnn.LSTM(4, 5)), torch.randn(3, 2, 4)
+@pytest.mark.parametrize("dtype", KEPT)
+def test_it_goes_along_with_copies_and_pickles_and_is_no_part_of_the_state(dtype):
+    module, x = packed(fastrnn.LSTM(4, 5), dtype), torch.randn(3, 2, 4)
     assert list(module.state_dict()) == list(fastrnn.LSTM(4, 5).state_dict())
     with torch.no_grad():
         expected = module(x)[0]
         for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
-            assert other.weight_dtype is torch.bfloat16
+            assert other.weight_dtype is dtype
             assert torch.equal(other(x)[0], expected)
             other.weight_hh_l0.zero_()
             assert torch.equal(module(x)[0], expected)
-    assert "weight_dtype=torch.bfloat16" in repr(module) and "weight_dtype" not in repr(fastrnn.LSTM(4, 5))
+    assert f"weight_dtype={dtype}" in repr(module) and "weight_dtype" not in repr(fastrnn.LSTM(4, 5))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_of_other_dtypes_nothing_is_rounded(dtype):
-    module = half(fastrnn.GRU(4, 5, dtype=dtype))
+    module = packed(fastrnn.GRU(4, 5, dtype=dtype))
     plain, x = copy.deepcopy(module), torch.randn(3, 2, 4, dtype=dtype)
     plain.weight_dtype = None
     with torch.no_grad():
@@ -125,5 +168,5 @@ def test_of_other_dtypes_nothing_is_rounded(dtype):
 
 
 def test_no_other_dtype_is_taken():
-    with pytest.raises(ValueError, match=r"torch\.bfloat16 or None, got torch\.float16"):
+    with pytest.raises(ValueError, match=r"torch\.float32, torch\.bfloat16 or None, got torch\.float16"):
         fastrnn.GRU(4, 5).weight_dtype = torch.float16
