@@ -204,7 +204,8 @@ struct GridExchange {
     const bool asks = s > 0 && part < kblocks && (KS < kWarps || thread_index() % 32 < 4);
     const bool there = !asks || wait_for(p, [&] { return is_whole(load_relaxed(source + part * 32)); });
     sync_warp();
-#pragma unroll
+    // not unrolled where the addresses of so many would not fit the registers beside the weights
+#pragma unroll(PARTS > 8 ? 1 : PARTS)
     for (int first = 0; first < PARTS; first += AHEAD) {
 #pragma unroll
       for (int i = first; i < first + AHEAD; ++i)
