@@ -62,18 +62,21 @@ __global__ void flag_round_trip(uint32_t* flags, int steps) {
   }
 }
 
-// Every block counts itself and waits for all: a step of tiers b and d, without data, product and cell.
-__global__ void count_barrier(uint32_t* counter, int steps) {
-  for (int s = 1; s <= steps; ++s) {
-    sync_threads();
-    if (thread_index() == 0) {
-      fence_device();
-      add_release(counter, 1);
-      while (load_acquire(counter) < uint32_t(s * blocks_x())) {
-      }
+// Every block counts itself, for the sth time, and waits for all.
+__device__ void all_arrive(uint32_t* counter, int s) {
+  sync_threads();
+  if (thread_index() == 0) {
+    fence_device();
+    add_release(counter, 1);
+    while (load_acquire(counter) < uint32_t(s * blocks_x())) {
     }
-    sync_threads();
   }
+  sync_threads();
+}
+
+// A step of tier d, without data, product and cell.
+__global__ void count_barrier(uint32_t* counter, int steps) {
+  for (int s = 1; s <= steps; ++s) all_arrive(counter, s);
 }
 
 // Every block of a group writes `own` pieces and reads those of all of its group, which are there when they are no longer
@@ -118,14 +121,7 @@ __global__ void counted_exchange(uint32_t* counter, Piece* memory, int steps, in
   for (int s = 1; s <= steps; ++s) {
     Piece* buffer = memory + s % 2 * all;
     if (thread_index() < own) store_piece(buffer + block_x() * own + thread_index(), Piece{{sum, 2, 3, 4}});
-    sync_threads();
-    if (thread_index() == 0) {
-      fence_device();
-      add_release(counter, 1);
-      while (load_acquire(counter) < uint32_t(s * blocks_x())) {
-      }
-    }
-    sync_threads();
+    all_arrive(counter, s);
     Piece got[kMost];
 #pragma unroll
     for (int i = 0; i < kMost; ++i)
