@@ -22,12 +22,9 @@ FLAGS = [
     "-Wextra",
     "-Wno-psabi",
 ]
+PROCESSOR = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
 # the widest flags that this processor runs; vector widths are set apart from them
-NATIVE = (
-    ["-mavx2", "-mfma"]
-    if "avx2" in (Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else "")
-    else []
-)
+NATIVE = ["-mavx2", "-mfma"] if "avx2" in PROCESSOR else []
 FAR = ["-DFASTRNN_FAR_BYTES=1"]  # the panels of small layers then count as far from the processor
 
 pytestmark = [
@@ -57,6 +54,18 @@ def test_cells_by_finite_differences(tmp_path):
 @pytest.mark.parametrize("width", [16, 32, 64])
 def test_building_blocks(tmp_path, width):
     flags = [*NATIVE, "-DFASTRNN_ISA=test", f"-DFASTRNN_VECTOR_BYTES={width}"]
+    run(compile_(ROOT / "tests/cpp/test_simd.cpp", tmp_path / "simd", *flags))
+
+
+# tanh and sigmoid of bf16 data: without and with the instructions for their short forms and for rounding to bf16
+@pytest.mark.parametrize("extensions", ["", "f bw vl dq _bf16"])
+def test_building_blocks_of_bf16_data(tmp_path, extensions):
+    names = [f"avx512{name}" for name in extensions.split()]
+    missing = [name for name in names if name not in PROCESSOR]
+    if missing:
+        pytest.skip(f"this processor has no {missing[0]}")
+    flags = [*NATIVE, *(f"-m{name.replace('_', '')}" for name in names)]
+    flags += ["-DFASTRNN_ISA=test", "-DFASTRNN_PAIRS", "-DFASTRNN_VECTOR_BYTES=64"]
     run(compile_(ROOT / "tests/cpp/test_simd.cpp", tmp_path / "simd", *flags))
 
 

@@ -10,6 +10,43 @@
 namespace fastrnn {
 inline namespace FASTRNN_ISA {
 
+// Vector work beside a product of matrix tiles, which leaves a core's vector units idle: an epilogue, that of the product
+// before, of which some rows are done between the tiles' multiply-adds. Out of order, a processor does both at once.
+class Beside {
+ public:
+  Beside() = default;
+  // work(n) does the next n of `count` rows, `least` of them or more at a time; it has to stay where it is until all are
+  // done.
+  template <class Work>
+  Beside(Work& work, int64_t count, int64_t least)
+      : some_([](void* w, int64_t n) { (*static_cast<Work*>(w))(n); }), work_(&work), left_(count), least_(least) {}
+
+  // The product that begins has so many places for it.
+  void spread(int64_t places) {
+    if (!left_ || places < 1) return;
+    each_ = std::max(least_, (left_ + places - 1) / places);
+    every_ = std::max<int64_t>(1, places * each_ / left_);
+    wait_ = 1;
+  }
+  void place() {
+    if (!left_ || --wait_) return;
+    wait_ = every_;
+    run(std::min(each_, left_));
+  }
+  void finish() {
+    if (left_) run(left_);
+  }
+
+ private:
+  void run(int64_t n) {
+    left_ -= n;
+    some_(work_, n);
+  }
+  void (*some_)(void*, int64_t) = nullptr;
+  void* work_ = nullptr;
+  int64_t left_ = 0, least_ = 1, each_ = 0, every_ = 0, wait_ = 0;
+};
+
 #if defined(FASTRNN_AMX)
 constexpr int64_t kMatrixRows = 16;  // most rows of one tile
 
@@ -47,11 +84,11 @@ inline void shape_tiles(int64_t rows) {
 
 // R tiles of rows, of which the second begins `second` rows after the first, by C vectors of columns: 2 x 2, 2 x 1 or 1
 // x C. init's rows are init_stride apart (0: one row for all) and out's out_stride; init may be null: zeros, or out
-// itself.
+// itself. beside, or null, has a place after each 16 words of the sum.
 template <int R, int C>
 FASTRNN_NOINLINE void matrix_block(int64_t second, int64_t K, const float* a, int64_t row_stride, const float* panel,
                                    int64_t width, const float* init, int64_t init_stride, float* out,
-                                   int64_t out_stride) {
+                                   int64_t out_stride, Beside* beside) {
   static_assert(R == 1 ? C <= 4 : C <= 2, "eight tiles");
   constexpr int L = kLanes<float>;
   const float* a2 = a + second * row_stride;
@@ -93,6 +130,7 @@ FASTRNN_NOINLINE void matrix_block(int64_t second, int64_t K, const float* a, in
       FASTRNN_TILE_LOAD(7, panel + 3 * L, b_bytes);
       FASTRNN_TILE_ADD(3, 4, 7);
     }
+    if (beside) beside->place();
   }
   FASTRNN_COLUMN(FASTRNN_STORE_1, FASTRNN_STORE_2);
 #undef FASTRNN_COLUMN
@@ -110,8 +148,9 @@ struct MatrixTiles {
 inline void shape_tiles(int64_t rows) { matrix_rows = rows; }
 template <int R, int C>
 void matrix_block(int64_t second, int64_t K, const float* a, int64_t row_stride, const float* panel, int64_t width,
-                  const float* init, int64_t init_stride, float* out, int64_t out_stride) {
+                  const float* init, int64_t init_stride, float* out, int64_t out_stride, Beside* beside) {
   constexpr int L = kLanes<float>;
+  for (int64_t k = 0; beside && k < K; k += L) beside->place();
   for (int64_t first = 0; first < R; ++first)
     for (int64_t r = first * second; r < first * second + matrix_rows; ++r)
       for (int j = 0; j < C; ++j) {
@@ -133,13 +172,16 @@ inline bool tiles_evenly(int64_t rows) {
 // computed twice, and init must not be out.
 template <int NV>
 inline void matrix_product(int64_t rows, int64_t K, const float* a, int64_t row_stride, const float* panel,
-                           const float* init, int64_t init_stride, float* out, int64_t out_stride) {
+                           const float* init, int64_t init_stride, float* out, int64_t out_stride,
+                           Beside* beside = nullptr) {
   constexpr int L = kLanes<float>, width = NV * L;
   const int64_t tiles = (rows + kMatrixRows - 1) / kMatrixRows;
   if (!tiles) return;
   const int64_t size = (rows + tiles - 1) / tiles;
   shape_tiles(size);
-  if (tiles == 1) return matrix_block<1, NV>(0, K, a, row_stride, panel, width, init, init_stride, out, out_stride);
+  if (beside) beside->spread((tiles == 1 ? 1 : (tiles + 1) / 2 * ((NV + 1) / 2)) * (K / L));
+  if (tiles == 1)
+    return matrix_block<1, NV>(0, K, a, row_stride, panel, width, init, init_stride, out, out_stride, beside);
   const auto at_row = [&](int64_t tile) { return std::min(tile * size, rows - size); };
   const auto columns = [&](int j, auto count) {
     constexpr int C = decltype(count)::value;
@@ -149,10 +191,10 @@ inline void matrix_product(int64_t rows, int64_t K, const float* a, int64_t row_
       float* to = out + r * out_stride + j * L;
       if (i + 1 < tiles)
         matrix_block<2, C>(at_row(i + 1) - r, K, a + r * row_stride, row_stride, panel + j * L, width, from,
-                           init_stride, to, out_stride);
+                           init_stride, to, out_stride, beside);
       else
         matrix_block<1, C>(0, K, a + r * row_stride, row_stride, panel + j * L, width, from, init_stride, to,
-                           out_stride);
+                           out_stride, beside);
     }
   };
   for (int j = 0; j + 1 < NV; j += 2) columns(j, std::integral_constant<int, 2>());

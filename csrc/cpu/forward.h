@@ -39,7 +39,7 @@ class ForwardPart {
         copy_h_(!operand_ || splits_words(R_, steps_.stride(f.y)) ||
                 (steps_.B() > 1 && collides(l_.dtype, steps_.stride(f.y)))) {
     gx_ = ws.take<T>(NB_ * chunk_ * W);
-    scratch_ = ws.take<T>(members * (scratch_size_ + weights.scratch()));
+    scratch_ = ws.take<T>(members * (kHalves * scratch_size_ + weights.scratch()));
     h0_ = ws.take<T>(steps_.B() * spread(R_));
     if (gather_) x_ = ws.take<T>(chunk_ * spread(l_.I));
     if (copy_h_) ring_ = ws.take<T>(2 * steps_.B() * spread(R_));
@@ -52,7 +52,7 @@ class ForwardPart {
     m.sync();
     int64_t u0, u1;
     m.share(NB_, 1, u0, u1);
-    T* scratch = scratch_ + m.id * (scratch_size_ + weights_.scratch());
+    T* scratch = scratch_ + m.id * (kHalves * scratch_size_ + weights_.scratch());
     chunks_.each(!l_.reverse, [&](const Chunk& c) {
       project(m, c, u0, u1, scratch);
       for (int64_t s = 0; s < c.last - c.first; ++s)
@@ -70,6 +70,30 @@ class ForwardPart {
     return kPairs && (columns % 2 || stride % 2 || (weights_.packed() && panel_words(columns) != words(columns)));
   }
   static constexpr int64_t kPerWord = kPairs ? 2 : 1;
+  // Of the scratch: with matrix tiles a block's product runs beside the cells of the block before, so many rows at a time,
+  // which was found by trying. A cell of one gate has too little to do.
+  static constexpr bool kBeside = kMatrixTiles && G > 1;
+  static constexpr int64_t kHalves = kBeside ? 2 : 1, kTogether = Cell::kHasCellState ? 8 : 2;
+
+  // What follows the product of a unit block and of one step's rows from `first` on: their cells, some at a time.
+  struct Epilogue {
+    const ForwardPart* part;
+    int64_t t;
+    const Chunk* c;
+    Block u;
+    int64_t first;
+    const T* h;  // h_{t-1}: (rows of the step, R)
+    int64_t h_stride;
+    bool from_step;
+    const T* gh;  // [row - first][gate][unit]
+    void operator()(int64_t rows) {
+      if (part->operand_ && u.units == U && !part->l_.P)
+        part->template cells<true>(t, *c, u, first, first + rows, h, h_stride, from_step, gh);
+      else
+        part->template cells<false>(t, *c, u, first, first + rows, h, h_stride, from_step, gh);
+      first += rows, gh += rows * u.width();
+    }
+  };
 
   void prepare(const Member& m) const {
     int64_t a, b;
@@ -104,7 +128,7 @@ class ForwardPart {
     const auto rows = [&](const T* x, int64_t stride, int64_t row, int64_t n) {
       for (int64_t u = u0; n && u < u1; ++u) {
         const Block b = weights_.block(u);
-        weights_.input(b, u + 1 < u1 ? u + 1 : -1, n, x, stride, scratch + scratch_size_,
+        weights_.input(b, u + 1 < u1 ? u + 1 : -1, n, x, stride, scratch + kHalves * scratch_size_,
                        gx_ + u * chunk_ * W + row * b.width());
       }
     };
@@ -129,27 +153,34 @@ class ForwardPart {
     const int64_t batch = steps_.batch(t), continuing = steps_.continuing(t);
     int64_t stride;
     const T* h_prev = previous_h(t, stride);
+    T *const apart = scratch + kHalves * scratch_size_, *gh = scratch;
+    Epilogue waiting;
+    Beside beside;
+    const auto end = [&](const Block& u, int64_t a, int64_t b, const T* h, int64_t h_stride, bool from_step) {
+      Epilogue own{this, t, &c, u, a, h, h_stride, from_step, gh};
+      if constexpr (kBeside) {
+        beside.finish();
+        waiting = own;
+        beside = Beside(waiting, b - a, kTogether);
+        gh = gh == scratch ? scratch + scratch_size_ : scratch;
+      } else {
+        own(b - a);
+      }
+    };
     for (int64_t i = u0; i < u1; ++i) {
       // to and fro, so that a step begins with the weights that the one before has left in the cache
       const auto nth = [&](int64_t n) { return t & 1 ? u0 + u1 - 1 - n : n; };
       const Block u = weights_.block(nth(i));
-      const auto epilogue = [&](int64_t a, int64_t b, const T* h, int64_t h_stride, bool from_step) {
-        if (operand_ && u.units == U && !l_.P)
-          cells<true>(t, c, u, a, b, h, h_stride, from_step, scratch);
-        else
-          cells<false>(t, c, u, a, b, h, h_stride, from_step, scratch);
-      };
       if (continuing) {
-        weights_.recurrent(u, i + 1 < u1 ? nth(i + 1) : -1, continuing, h_prev, stride, scratch + scratch_size_,
-                           scratch);
-        epilogue(0, continuing, h_prev, stride, true);
+        weights_.recurrent(u, i + 1 < u1 ? nth(i + 1) : -1, continuing, h_prev, stride, apart, gh, &beside);
+        end(u, 0, continuing, h_prev, stride, true);
       }
       if (continuing < batch) {
-        weights_.recurrent_first(u, batch - continuing, h0_ + continuing * spread(R_), spread(R_),
-                                 scratch + scratch_size_, scratch);
-        epilogue(continuing, batch, h0_, spread(R_), false);
+        weights_.recurrent_first(u, batch - continuing, h0_ + continuing * spread(R_), spread(R_), apart, gh, &beside);
+        end(u, continuing, batch, h0_, spread(R_), false);
       }
     }
+    if constexpr (kBeside) beside.finish();
     if (l_.P) {
       m.sync();
       int64_t p0, p1;
@@ -265,7 +296,7 @@ class ForwardPart {
   const int64_t chunk_, scratch_size_;
   const int64_t x_stride_;                // of rows that are read in place
   const bool operand_, gather_, copy_h_;  // storage is the operands' type; x is copied before use; and so is h
-  T *gx_, *scratch_;      // [block][chunk row][gate][unit]; a member's [row][gate][unit], and the weights'
+  T *gx_, *scratch_;      // [block][chunk row][gate][unit]; a member's halves of [row][gate][unit], and the weights'
   T *h0_, *c_ = nullptr;  // (B, R); [block][B][U]
   T* x_ = nullptr;        // (chunk rows, I): x where it cannot be an operand in place
   T* ring_ = nullptr;     // 2 x (B, R): h of the last two steps where y cannot be

@@ -216,16 +216,18 @@ inline void for_slices(int64_t K, bool brief, Body&& body) {
 
 // out (rows, NV vectors) = bias (one panel row, or null; later slices: out) + a (rows, K; columns adjacent) * panel, of
 // which this is the slice [k, k + depth). next: the slice that is wanted after it, where that is far, or null: the first
-// tile fetches this one, the others find it in the first-level cache, and what is far would rest meanwhile.
+// tile fetches this one, the others find it in the first-level cache, and what is far would rest meanwhile. beside: of
+// matrix tiles, or null.
 template <class T, int NV>
 inline void slice_product(int64_t k, int64_t depth, int64_t rows, const T* a, int64_t row_stride, const T* panel,
-                          const T* bias, T* out, int64_t out_stride, const T* next) {
+                          const T* bias, T* out, int64_t out_stride, const T* next, Beside* beside = nullptr) {
   constexpr int64_t width = NV * kLanes<T>;
 #if defined(FASTRNN_AMX)
   (void)next;
   matrix_product<NV>(rows, depth, a + k, row_stride, panel + k * width, k ? out : bias, k ? out_stride : 0, out,
-                     out_stride);
+                     out_stride, beside);
 #else
+  (void)beside;
   constexpr int MR = kTileRows<NV>;
   const int64_t tiles = (rows + MR - 1) / MR;
   Shares shares(next, depth * width * int64_t(sizeof(T)), tiles);
@@ -241,11 +243,12 @@ inline void slice_product(int64_t k, int64_t depth, int64_t rows, const T* a, in
 constexpr int64_t kFewRows = 64;  // from so many on, a slice of a far panel is in work for longer than it is fetched
 
 // Where a product's panels come from: whether from beyond the second-level cache, and the panel wanted after this one,
-// or null.
+// or null; and what is done beside it.
 template <class T>
 struct From {
   bool far = false;
   const T* then = nullptr;
+  Beside* beside = nullptr;
   // What to ask for while a slice is in work: the panel's next slice, or after its last one the next panel.
   const T* next(const T* slice, bool last) const { return !far ? nullptr : last ? then : slice; }
 };
@@ -256,7 +259,7 @@ inline void panel_product(int64_t rows, int64_t K, const T* a, int64_t row_strid
                           T* out, int64_t out_stride = NV * kLanes<T>, const From<T>& from = {}) {
   for_slices<NV>(K, from.far && rows < kFewRows, [&](int64_t k, int64_t depth) {
     slice_product<T, NV>(k, depth, rows, a, row_stride, panel, bias, out, out_stride,
-                         from.next(panel + (k + depth) * NV * kLanes<T>, k + depth == K));
+                         from.next(panel + (k + depth) * NV * kLanes<T>, k + depth == K), from.beside);
   });
 }
 

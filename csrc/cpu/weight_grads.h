@@ -118,7 +118,7 @@ inline void add_outer(const Group<T>& a, const Terms& terms, const T* operand, i
   const int64_t depth = a.begin()->depth;
   for (int64_t p = 0; p < panels<T>(n); ++p) {
     const T* panel = plain_row(operand, depth, n, p, 0);
-    const From<T> from{far, p + 1 < panels<T>(n) ? plain_row(operand, depth, n, p + 1, terms.first) : nullptr};
+    const From<T> from{far, p + 1 < panels<T>(n) ? plain_row(operand, depth, n, p + 1, terms.first) : nullptr, nullptr};
     if (panel_vectors<T>(n, p) == 1)
       add_outer_panel<T, 1>(a, terms, panel, n - p * W2, c + p * W2, n, accumulate, from);
     else

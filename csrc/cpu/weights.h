@@ -95,16 +95,19 @@ class GateWeights {
     product(b, from(far_ih_, w_ih_, l_.I, then), rows, l_.I, x, stride, 0, w_ih_, w_.w_ih, b_ih_ + b.index * W, scratch,
             out);
   }
-  void recurrent(const Block& b, int64_t then, int64_t rows, const T* h, int64_t stride, T* scratch, T* out) const {
-    product(b, from(far_hh_, w_hh_, R_, then), rows, R_, h, stride, half_ ? half_size<Cell>(l_.H, l_.I) : 0, w_hh_,
-            w_.w_hh, b_hh_ + b.index * W, scratch, out);
+  // beside: what goes on meanwhile, where matrix tiles leave it room
+  void recurrent(const Block& b, int64_t then, int64_t rows, const T* h, int64_t stride, T* scratch, T* out,
+                 Beside* beside) const {
+    product(b, from(far_hh_, w_hh_, R_, then, beside), rows, R_, h, stride, half_ ? half_size<Cell>(l_.H, l_.I) : 0,
+            w_hh_, w_.w_hh, b_hh_ + b.index * W, scratch, out);
   }
   // the same at a sequence's first step, where h is hx. Without one h is zero, and where the weights are known to be
   // finite the product is, too: the bias is left.
-  void recurrent_first(const Block& b, int64_t rows, const T* h, int64_t stride, T* scratch, T* out) const {
+  void recurrent_first(const Block& b, int64_t rows, const T* h, int64_t stride, T* scratch, T* out,
+                       Beside* beside) const {
     if (once_hh_ && skips_) pack(scratch, w_.w_hh, l_.dtype, l_.H, R_, b);
     if (!skips_ || !(once_hh_ ? all_finite(scratch, R_ * b.width()) : finite_[b.index]))
-      return recurrent(b, -1, rows, h, stride, scratch, out);
+      return recurrent(b, -1, rows, h, stride, scratch, out, beside);
     for (int64_t r = 0; r < rows; ++r)
       std::memcpy(out + r * b.width(), b_hh_ + b.index * W, size_t(b.width()) * sizeof(T));
   }
@@ -150,8 +153,8 @@ class GateWeights {
         load_row(dst + g * b.pitch, at(bias, l_.dtype, g * l_.H + b.first()), l_.dtype, b.units);
   }
 
-  static From<T> from(bool far, const T* panels, int64_t K, int64_t then) {
-    return {far && panels, then < 0 || !panels ? nullptr : panels + then * panel_words(K) * W};
+  static From<T> from(bool far, const T* panels, int64_t K, int64_t then, Beside* beside = nullptr) {
+    return {far && panels, then < 0 || !panels ? nullptr : panels + then * panel_words(K) * W, beside};
   }
 
   // out (rows, gate, unit) = bias + a (rows, K values) * one unit block of the gate weights

@@ -13,6 +13,7 @@ using namespace fastrnn;
 
 void check_functions() {
   constexpr int L = kLanes<float>;
+  constexpr double most = kPairs ? 1e-4 : 1.5e-7, most_relative = kPairs ? 1e-4 : 4e-7;
   double worst_tanh = 0, worst_sigmoid = 0, worst_relative = 0;
   for (double x = -20; x < 20; x += 1e-4) {
     const float f = float(x);
@@ -21,16 +22,17 @@ void check_functions() {
     worst_sigmoid = std::max(worst_sigmoid, std::abs(s - 1 / (1 + std::exp(-double(f)))));
     if (f != 0) worst_relative = std::max(worst_relative, std::abs(t / std::tanh(double(f)) - 1));
   }
-  CHECK(worst_tanh < 1.5e-7, "tanh error %g", worst_tanh);
-  CHECK(worst_sigmoid < 1.5e-7, "sigmoid error %g", worst_sigmoid);
-  CHECK(worst_relative < 4e-7, "relative tanh error %g", worst_relative);
+  CHECK(worst_tanh < most, "tanh error %g", worst_tanh);
+  CHECK(worst_sigmoid < most, "sigmoid error %g", worst_sigmoid);
+  CHECK(worst_relative < most_relative, "relative tanh error %g", worst_relative);
   for (double x : {1e-30, 1e-10, 1e-5}) {
     const float t = Math<float>::tanh(broadcast(float(x)))[0];
-    CHECK(std::abs(t / x - 1) < 2e-7, "tanh(%g) = %g", x, t);
+    CHECK(std::abs(t / x - 1) < (kPairs ? 1e-4 : 2e-7), "tanh(%g) = %g", x, t);
   }
   const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
-  CHECK(Math<float>::tanh(broadcast(inf))[0] == 1 && Math<float>::tanh(broadcast(-inf))[0] == -1, "tanh(inf)");
-  CHECK(Math<float>::sigmoid(broadcast(inf))[0] == 1, "sigmoid(inf)");
+  const auto one = [](float x) { return kPairs ? std::abs(x - 1) < 1e-4f : x == 1; };
+  CHECK(one(Math<float>::tanh(broadcast(inf))[0]) && one(-Math<float>::tanh(broadcast(-inf))[0]), "tanh(inf)");
+  CHECK(one(Math<float>::sigmoid(broadcast(inf))[0]), "sigmoid(inf)");
   CHECK(std::abs(Math<float>::sigmoid(broadcast(-inf))[0]) < 1e-37, "sigmoid(-inf)");
   CHECK(std::isnan(Math<float>::tanh(broadcast(nan))[0]) && std::isnan(Math<float>::sigmoid(broadcast(nan))[0]), "nan");
   CHECK(std::isnan(Math<float>::relu(broadcast(nan))[0]), "relu(nan)");
@@ -148,9 +150,32 @@ void check_shares() {
     }
 }
 
+// Whole vectors and parts are stored as bf16 by one instruction where there is one: as to_bf16 rounds.
+void check_bf16_stores() {
+  constexpr int L = kLanes<float>;
+  std::mt19937 bits(5);
+  for (int i = 0; i < 100000; ++i) {
+    float values[L];
+    for (float& f : values) do
+        f = bit_cast<float>(uint32_t(bits()));
+      while (f != 0 && std::abs(f) < std::numeric_limits<float>::min());
+    const int n = 1 + i % L;
+    uint16_t stored[L + 1];
+    std::fill(stored, stored + L + 1, uint16_t(0x1234));
+    store_lanes<float>(stored, load(values), DType::bf16, n);
+    for (int l = 0; l <= L; ++l) {
+      const uint16_t expected = l < n ? uint16_t(to_bf16<float, uint32_t>(values[l < L ? l : 0])) : 0x1234;
+      const bool both_nan = l < n && std::isnan(values[l]) && (stored[l] & 0x7fff) > 0x7f80;
+      CHECK(stored[l] == expected || both_nan, "bf16 lane %d of %d: %#x", l, n, stored[l]);
+    }
+  }
+}
+
 int main() {
-  check_shares();
   check_functions();
+  check_bf16_stores();
+  if (kPairs) return report("simd, pairs");
+  check_shares();
   using V = Vec<float>;
   check_storage(one_from<from_bf16<V, Lanes32>>, one_to<to_bf16<V, Lanes32>>, 0x7f80, "bf16");
   check_storage(one_from<from_f16<V, Lanes32>>, one_to<to_f16<V, Lanes32>>, 0x7c00, "fp16");
