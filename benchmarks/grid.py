@@ -3,8 +3,9 @@
 Groups: `shapes` A..J, which span one sequence to large batches and small to large weights; `step`, a single time
 step as in decoding and control; `tasks`, the layers that the course tasks run, small, ragged and bidirectional;
 `stacked`, two layers or two directions; `ragged`, packed batches, and `bf16`, each beside a companion case that
-tells what it is worth; `packed`, one sequence on weights kept as bf16, beside fp32; `memory`, whose cases are not
-timed but measured for their peak of memory.
+tells what it is worth; `packed`, one sequence on weights kept as bf16, beside fp32; `kept`, A..J in inference on
+weights packed once, beside a call that packs them; `memory`, whose cases are not timed but measured for their peak of
+memory.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
-GROUPS = ("shapes", "step", "cells", "tasks", "stacked", "ragged", "bf16", "packed", "memory")
+GROUPS = ("shapes", "step", "cells", "tasks", "stacked", "ragged", "bf16", "packed", "kept", "memory")
 PRECISIONS = {
     "fp32": "fp32",
     "fp64": "fp64",
     "bf16": "bf16 module",
     "autocast": "bf16 autocast",
     "weights": "bf16 weights, fp32 state",
+    "kept": "weights packed once",
 }
 
 
@@ -31,7 +33,7 @@ class Case:
     `cell` is "lstm", "gru" or "rnn" (tanh). `T` is the longest length. `ragged` is (shortest, longest) length
     of the batch, which is then packed; None is a dense (T, B, I) batch. `unrolled` calls the module's Cell on
     a (B, I) input in place of the layer; T is then 1. `precision` is one of PRECISIONS: the dtype of module and
-    input, or an fp32 module under autocast, or one with weight_dtype=torch.bfloat16.
+    input, or an fp32 module under autocast, or one with weight_dtype=torch.bfloat16 or torch.float32.
     """
 
     group: str
@@ -56,16 +58,18 @@ class Case:
     @property
     def modes(self) -> tuple[str, ...]:
         """What is timed of the case: a step is taken with gradients recorded, too."""
-        if self.group == "packed":
+        if self.group in ("packed", "kept"):
             return ("forward",)
         return ("forward", "grad", "train") if self.group == "step" else ("forward", "train")
 
     @property
     def companion(self) -> Case | None:
-        """The case that fastrnn also runs in the same rounds: dense for ragged, fp32 for bf16."""
+        """The case that fastrnn also runs in the same rounds: dense for ragged, fp32 for bf16, weights packed in the
+        call for those packed once.
+        """
         if self.group == "ragged":
             return replace(self, ragged=None)
-        return replace(self, precision="fp32") if self.group in ("bf16", "packed") else None
+        return replace(self, precision="fp32") if self.group in ("bf16", "packed", "kept") else None
 
     @property
     def lengths(self) -> list[int]:
@@ -195,6 +199,7 @@ def _more() -> Iterable[Case]:
     for cell in GATES:
         for name, steps, size in (("B", 200, 512), ("1024", 100, 1024), ("step-512", 1, 512), ("step-1024", 1, 1024)):
             yield Case("packed", name, cell, 1, steps, size, size, precision="weights")
+    yield from _variants("kept", "ABCDEFGHIJ", precision="kept")
     yield from _variants("memory", "BGIJ")
 
 

@@ -61,7 +61,7 @@ def random_gradient(shape: tuple[int, ...]) -> torch.Tensor:
 def plain(case: Case) -> bool:
     """One dense fp32 layer in one direction: what the libraries other than torch and fastrnn are asked for."""
     single = case.layers == 1 and not case.bidirectional
-    return single and case.ragged is None and not case.unrolled and case.precision == "fp32"
+    return single and case.ragged is None and not case.unrolled and case.precision in ("fp32", "kept")
 
 
 def by_gate(t: torch.Tensor, order: tuple[int, ...]) -> torch.Tensor:

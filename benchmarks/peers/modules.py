@@ -17,6 +17,10 @@ from benchmarks.peers.common import Prepared, Weights, build, random_gradient, r
 from benchmarks.timing import turn
 
 
+KEPT = {"weights": torch.bfloat16, "kept": torch.float32}
+"""The weight_dtype of the precisions that keep packed weights."""
+
+
 def _flat(result: Any) -> torch.Tensor:
     """The output rows of a layer or Cell result: first entry of the tuple, data of a PackedSequence."""
     output = result[0] if isinstance(result, tuple) else result
@@ -57,9 +61,9 @@ def _in_precision(layer: torch.nn.Module, precision: str) -> tuple[torch.dtype, 
                 return layer(*inputs)
 
         return torch.float32, call
-    if precision == "weights":
+    if precision in KEPT:
         if hasattr(layer, "weight_dtype"):  # torch.nn stays what it is
-            layer.weight_dtype = torch.bfloat16
+            layer.weight_dtype = KEPT[precision]
         return torch.float32, layer
     return {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.bfloat16}[precision], layer
 

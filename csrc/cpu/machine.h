@@ -28,6 +28,7 @@ struct Machine {
   int64_t second_level = 1 << 20;  // bytes of a core's second-level cache
   // Whether one matrix of this size does not stay there beside another one.
   bool past_second_level(int64_t bytes) const { return 2 * bytes >= second_level; }
+  bool far_beyond_second_level(int64_t bytes) const { return bytes > 4 * second_level; }
   bool far(int64_t bytes) const { return bytes >= far_bytes; }
 
   Machine() {
