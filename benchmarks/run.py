@@ -11,10 +11,12 @@ outputs differ is an error, not a row of the table.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,22 @@ def check_base(peers: Mapping[str, Peer], workers: Workers, threads: int) -> Non
             raise RuntimeError(f"the worker of --base took fastrnn from {origin}")
 
 
+@contextlib.contextmanager
+def placed(threads: int) -> Iterator[None]:
+    """One thread: the calling thread, and the workers that it starts meanwhile, on one core. Cores of a virtual machine
+    may differ twofold, as others use them, and peers in processes of their own would each be timed on another one.
+    """
+    if threads > 1 or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def run(
     arguments: argparse.Namespace, peers: Mapping[str, Peer], missing: Mapping[str, str], say: Any = print
 ) -> dict[str, Any]:
@@ -76,10 +94,11 @@ def run(
     }
     try:
         with Workers() as workers:
-            check_base(peers, workers, arguments.threads[0])
+            with placed(arguments.threads[0]):  # it starts a worker
+                check_base(peers, workers, arguments.threads[0])
             for threads in arguments.threads:
-                for mode in arguments.mode:
-                    for case in cases:
+                with placed(threads):
+                    for mode, case in itertools.product(arguments.mode, cases):
                         if mode not in case.modes or case.group == "memory":
                             continue
                         record = measure(case, mode, threads, peers, arguments.budget, arguments.window, workers)

@@ -8,7 +8,7 @@ import os
 import pytest
 import torch
 
-from benchmarks import grid, machine, measure, memory, native, peers
+from benchmarks import grid, machine, measure, memory, native, peers, run
 from benchmarks.peers import modules, onednn
 from benchmarks.worker import Worker, WorkerError, Workers
 
@@ -99,3 +99,18 @@ def test_peak_memory_counts_what_a_call_allocates():
     record = memory.measure(case, "forward", 1)
     result = case.rows * case.H * 4 / 2**20  # at least the output, at most a few times it
     assert all(result * 0.9 < mib < result * 20 for mib in record["mib"].values()), record
+
+
+# ---- where rows are timed
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not place threads on cores")
+def test_rows_of_one_thread_share_one_core():
+    allowed = os.sched_getaffinity(0)
+    with run.placed(1):
+        assert len(os.sched_getaffinity(0)) == 1
+        with Worker(1, {}) as worker:
+            assert worker.ask("call", os.sched_getaffinity, 0) == os.sched_getaffinity(0)
+    assert os.sched_getaffinity(0) == allowed
+    with run.placed(2):
+        assert os.sched_getaffinity(0) == allowed

@@ -16,7 +16,6 @@ from benchmarks.grid import Case
 from benchmarks.peers.common import Prepared, Weights, build, random_gradient, random_input
 from benchmarks.timing import turn
 
-
 KEPT = {"weights": torch.bfloat16, "kept": torch.float32}
 """The weight_dtype of the precisions that keep packed weights."""
 
