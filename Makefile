@@ -101,7 +101,7 @@ gpu-build:
 	$(GPU_PYTHON) -m fastrnn info | tee $(OUT)/info.txt
 	$(GPU_PYTHON) benchmarks/ptxas.py --all >$(OUT)/ptxas.txt
 
-GPU_TESTS := $(addprefix tests/test_, $(addsuffix .py, cuda cuda_kernels kernels kernels_tensors autograd modules functional \
+GPU_TESTS := $(addprefix tests/test_, $(addsuffix .py, cuda cuda_calls cuda_kernels kernels kernels_tensors autograd modules functional \
   cells contract_autograd contract_dtypes contract_packed contract_values))
 gpu-test:
 	$(GPU_PYTHON) -m pytest -q -p no:cacheprovider -m cuda $(GPU_TESTS) $(GPU_PYTEST) >$(OUT)/test.log 2>&1; status=$$?; \
@@ -113,7 +113,7 @@ SANITIZED_TESTS := gpu and not descending and not shuffled and ((test_forms and 
 gpu-sanitizer:
 	for tool in memcheck racecheck; do \
 	  PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $$tool --error-exitcode 9 $(GPU_PYTHON) -m pytest -q \
-	    -p no:cacheprovider -o timeout=900 -m cuda tests/test_cuda_kernels.py -k "$(SANITIZED_TESTS)" \
+	    -p no:cacheprovider -o timeout=900 -m cuda tests/test_cuda_kernels.py tests/test_cuda_calls.py -k "$(SANITIZED_TESTS)" \
 	    >$(OUT)/$$tool.log 2>&1 || { tail -25 $(OUT)/$$tool.log; exit 1; }; \
 	  tail -2 $(OUT)/$$tool.log; \
 	done

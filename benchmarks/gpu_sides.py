@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 import fastrnn
 from benchmarks.gpu_grid import CLASSES, Case
-from fastrnn import _cuda_layer
+from fastrnn import _cuda_products
 
 DEVICE = "cuda"
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -92,12 +92,12 @@ def module(namespace: Any, case: Case, dtype: str, weights: dict[str, torch.Tens
 @contextmanager
 def _projected(gx: torch.Tensor) -> Iterator[None]:
     """Our layers take gx in place of x W_ih^T."""
-    before = _cuda_layer._project
-    _cuda_layer._project = lambda x, w: gx
+    before = _cuda_products.project
+    _cuda_products.project = lambda x, w: gx
     try:
         yield
     finally:
-        _cuda_layer._project = before
+        _cuda_products.project = before
 
 
 def recurrence(case: Case, dtype: str, weights: dict[str, torch.Tensor]) -> Calls:
@@ -109,7 +109,7 @@ def recurrence(case: Case, dtype: str, weights: dict[str, torch.Tensor]) -> Call
     layer.weight_ih_l0.requires_grad_(False)
     x = _random(case.T, case.B, case.I, dtype=DTYPES[dtype])
     gates = layer.weight_ih_l0.size(0) // case.H
-    gx = _cuda_layer._project(x.flatten(0, 1), _cuda_layer._by_unit(layer.weight_ih_l0, gates))
+    gx = _cuda_products.project(x.flatten(0, 1), _cuda_products.by_unit(layer.weight_ih_l0, gates))
 
     def output() -> torch.Tensor:
         with _projected(gx):

@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastrnn import _cuda, _native
+from fastrnn import _cuda, _cuda_products, _native
 from fastrnn._checks import GATES
-from fastrnn._guards import any_autocast
 from fastrnn._native import address
 
 # Order of the gradients that a backward returns, and of its `needed` flags.
@@ -37,12 +36,6 @@ def _guard(device: torch.device) -> Any:
     return _HERE if torch.cuda.current_device() == device.index else torch.cuda.device(device)
 
 
-def _as_given(device: torch.device) -> Any:
-    """Within, torch's products have the dtype of their operands. Around a backward there may be an autocast that was
-    not there, or was off, around its forward."""
-    return torch.autocast(device.type, enabled=False) if any_autocast() else _HERE
-
-
 def _empty(shape: Sequence[int], like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Uninitialised memory that a kernel will fill whole (tests poison it)."""
     return torch.empty(shape, dtype=dtype or like.dtype, device=like.device)
@@ -55,27 +48,6 @@ def _rows(t: Tensor) -> Tensor:
 
 def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
     return [None if t is None else t.contiguous() for t in tensors]
-
-
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    """a b in the arithmetic type: 16-bit matrices are multiplied into float32 where torch can, since rounding the
-    product would cost a digit."""
-    if a.dtype in (torch.float32, torch.float64):
-        return torch.mm(a, b)
-    if _cuda.wide is None or not a.is_cuda:
-        return torch.mm(a, b).float()
-    product: Tensor = _cuda.wide(a, b, torch.float32)
-    return product
-
-
-def _project(x: Tensor, w_ih: Tensor) -> Tensor:
-    """x W_ih^T (N, G*H), in the arithmetic type."""
-    return _product(x, w_ih.t())
-
-
-def _by_unit(w: Tensor, gates: int) -> Tensor:
-    """The rows of W (G*H, I), gate by gate, in another order: the gates of each unit side by side."""
-    return w if gates == 1 else w.view(gates, w.size(0) // gates, w.size(1)).transpose(0, 1).reshape(w.shape)
 
 
 class _Layer:
@@ -155,7 +127,7 @@ class _Layer:
         h, c = (state.data_ptr() for state in states)
         run, addresses = self.module.backward if backward else self.module.forward, [*map(address, tensors)]
         for s in range(steps + backward):
-            sums = None if first is None else _product(first, weights)
+            sums = None if first is None else _cuda_products.product(first, weights)
             run(self.number, call, 0, *addresses, (s, address(sums), h, c))
             row = (steps - 1 - s if down else s) * batch
             first = by_row[row : row + batch]
@@ -176,8 +148,8 @@ class _Layer:
         reserve: Tensor | None,
     ) -> None:
         """Fills y, h_n, c_n of an LSTM, and the reserve if there is one."""
-        with _guard(self.device), _as_given(self.device):
-            gx = _project(rows, _by_unit(w_ih, self.gates))
+        with _guard(self.device), _cuda_products.as_given(self.device):
+            gx = _cuda_products.project(rows, _cuda_products.by_unit(w_ih, self.gates))
             call, tier, size = self._call(False)
             tensors = (gx, w_hh, b_ih, b_hh, w_hr, hx, cx, y, h_n, c_n, reserve, None)
             if tier != "e":
@@ -205,7 +177,7 @@ class _Layer:
         """The gradients that `needs` names, of those in `fastrnn.ops.GRADIENTS`; that of x has its rows (N, I)."""
         _, batch, units, projected = self.sizes
         count = rows.size(0)
-        with _guard(self.device), _as_given(self.device):
+        with _guard(self.device), _cuda_products.as_given(self.device):
             if address(reserve) % 16:  # a slice, of vmap or a saved-tensor hook: the kernels read 16 bytes at once
                 reserve = reserve.clone()
             dg = _empty((count, self.grad_columns * units), rows)
@@ -224,19 +196,19 @@ class _Layer:
             else:
                 self._run(True, call, size, rows, given)
             if needs["x"]:
-                grads["x"] = torch.mm(dg_x, _blocks(w_ih, self.order))
+                grads["x"] = torch.mm(dg_x, _cuda_products.blocks(w_ih, self.order))
             if needs["w_ih"]:
-                grads["w_ih"] = _blocks(torch.mm(dg_x.t(), rows), self.back)
+                grads["w_ih"] = _cuda_products.blocks(torch.mm(dg_x.t(), rows), self.back)
             if needs["w_hh"]:
                 grads["w_hh"] = self._recurrent_gradient(dg_h, y, hx)
             if needs["b_ih"]:
-                grads["b_ih"] = _blocks(dg_x.sum(0), self.back)
+                grads["b_ih"] = _cuda_products.blocks(dg_x.sum(0), self.back)
             if needs["b_hh"]:
                 # a copy where the sides are the same: two results must not share memory
                 same = needs["b_ih"] and self.first_x == self.first_h
                 grads["b_hh"] = grads["b_ih"].clone() if same else dg_h.sum(0)
             if needs["w_hr"] and dh is not None:
-                grads["w_hr"] = torch.mm(dh.t(), _hidden(reserve, count, units, self.saved, rows.dtype))
+                grads["w_hr"] = torch.mm(dh.t(), _cuda_products.hidden(reserve, count, units, self.saved, rows.dtype))
         return grads
 
     def _recurrent_gradient(self, dg: Tensor, y: Tensor, hx: Tensor | None) -> Tensor:
@@ -245,7 +217,7 @@ class _Layer:
         if self.batch_sizes is None and hx is None and steps > 1:  # the first step came from zeros
             rest, before = (dg[:-batch], y[batch:]) if self.reverse else (dg[batch:], y[:-batch])
             return torch.mm(rest.t(), before)
-        return torch.mm(dg.t(), _previous(y, hx, self.batch_sizes, batch, steps, self.reverse))
+        return torch.mm(dg.t(), _cuda_products.previous(y, hx, self.batch_sizes, batch, steps, self.reverse))
 
 
 def _layer(cell: str, tensors: Sequence[Any], batch_sizes: Tensor | None, batch: int, reverse: bool) -> _Layer:
@@ -338,40 +310,3 @@ def fixed(cell: str, like: Tensor, units: int, step: bool, batch_sizes: list[int
         return [grads.get(name) for name in GRADIENTS[:7]]
 
     return forward, backward
-
-
-def _blocks(t: Tensor, order: list[int]) -> Tensor:
-    """The row blocks of t, a block a gate, in this order."""
-    if order == list(range(len(order))):
-        return t
-    blocks = t.split(t.size(0) // len(order))
-    return torch.cat([blocks[g] for g in order])
-
-
-def _hidden(reserve: Tensor, rows: int, units: int, saved: int, dtype: torch.dtype) -> Tensor:
-    """h before the projection (N, H), again from what forward saved: o tanh(c)."""
-    gates, c = reserve.split([rows * saved * units, rows * units])
-    return (gates.view(rows, units, saved)[..., 3] * c.view(rows, units).tanh()).to(dtype)
-
-
-def _previous(
-    y: Tensor, hx: Tensor | None, batch_sizes: Tensor | None, batch: int, steps: int, reverse: bool
-) -> Tensor:
-    """h_{t-1} of every row (N, R), in running order; hx or zeros where a row begins.
-
-    Steps of equal batch size are one run, whose rows and those before them are adjacent."""
-    first = y.new_zeros(batch, y.size(1)) if hx is None else hx
-    if steps == 1:
-        return first
-    sizes, counts = [batch], [steps]
-    if batch_sizes is not None:
-        sizes, counts = (t.tolist() for t in batch_sizes.unique_consecutive(return_counts=True))
-    parts, offset = [] if reverse else [first], 0
-    for size, count, following in zip(sizes, counts, [*sizes[1:], 0], strict=True):
-        end = offset + size * count
-        if reverse:  # step t continues the rows of step t + 1
-            parts += [y[offset + size : end + following], first[following:size]]
-        else:
-            parts.append(y[offset : end - size + following])
-        offset = end
-    return torch.cat(parts)

@@ -113,6 +113,24 @@ def emulated(emulated_module, monkeypatch):
     emulation.install(monkeypatch, emulated_module)
 
 
+@pytest.fixture(params=["emulated", pytest.param("gpu", marks=pytest.mark.cuda)])
+def device(request, monkeypatch):
+    """Calls run the CUDA kernels in exact arithmetic, on memory that comes filled with NaN."""
+    request.getfixturevalue("poisoned")
+    request.getfixturevalue(request.param)
+    monkeypatch.setenv("FASTRNN_CUDA_TIER", "c")
+    monkeypatch.setattr(_cuda, "tf32", lambda: False)
+    return request.param
+
+
+@pytest.fixture(params=["a", "b", "d"])
+def persistent(request, monkeypatch):
+    """The kernels that run all steps in one launch, in every tier."""
+    monkeypatch.setenv("FASTRNN_CUDA_TIER", request.param)
+    monkeypatch.setattr(_cuda, "tf32", lambda: True)
+    return request.param
+
+
 @pytest.fixture
 def poisoned(monkeypatch):
     """What the kernels are to fill comes filled with NaN, so a value left unwritten shows."""
