@@ -67,6 +67,13 @@ def test_what_is_not_rounded_is_the_same_to_the_bit(cell, poisoned):
             module.weight_dtype = None
 
 
+@pytest.mark.parametrize("rows", [2, 8, 9])
+def test_few_rows_of_weights_beyond_the_caches(rows):
+    """One thread reads up to eight as they lie, where packed ones would be slower."""
+    torch.manual_seed(0)
+    assert_same(packed(fastrnn.LSTM(5, 1024), torch.float32), torch.randn(1, rows, 5))
+
+
 @pytest.mark.parametrize("cell", LAYERS)
 def test_a_weight_that_is_not_finite_shows_at_the_first_step(cell):
     """Without a state h is zero, and its product is left out only where it is known to be zero."""
