@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks import plots
 from benchmarks.records import CELLS, MODES, NOT_RIVALS, OURS, Record, best_rival, limit_of, ratio, table, threads_text
-from benchmarks.report import LIMITS_LEGEND, between, conditions
+from benchmarks.report import LIMITS_LEGEND, between, conditions, over_companion
 from benchmarks.targets import TARGETS, Target
 from benchmarks.verdicts import VALUES, Check, Row, Verdict, judge, over, over_best_peer, percent_of_limit, rows_of
 
@@ -111,7 +111,8 @@ def _time(row: Row, peer: str) -> str:
 def _remark(row: Row) -> str:
     texts = []
     if "companion" in row.record:
-        name, text = ("row cost", "a row costs") if row.record["ragged"] else ("over companion", "over our fp32")
+        ragged = row.record["ragged"]
+        name, text = ("row cost", "a row costs") if ragged else ("over companion", over_companion(row.record))
         if (value := row.median(VALUES[name])) is not None:
             texts.append(f"{text} {value:.2f}")
     if (value := row.median(VALUES["error ratio"])) is not None:

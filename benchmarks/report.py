@@ -80,14 +80,18 @@ def limit_text(record: Record, limits: dict[str, Any]) -> str:
     return "" if bound is None or share is None else f"{share:.0%} {bound[0]}"
 
 
+def over_companion(record: Record) -> str:
+    return "over a call that packs" if record["group"] == "kept" else "over our fp32"
+
+
 def extra_text(record: Record) -> str:
-    """What a companion case tells: the price of a ragged row, or the worth and the error of bf16."""
+    """What a companion case tells: the price of a ragged row, the worth and error of bf16, or what packing costs."""
     texts = []
     if "companion" in record and OURS in record["spreads"]:
         if record["ragged"]:
             texts.append(f"a row costs {row_cost(record):.2f} of a dense one")
         else:
-            texts.append(f"{speed_up(record, 'companion'):.2f} over our fp32")
+            texts.append(f"{speed_up(record, 'companion'):.2f} {over_companion(record)}")
     if "errors" in record:
         texts.append("error " + ", ".join(f"{name} {e:.1e}" for name, e in record["errors"].items()))
     return "; ".join(texts)

@@ -62,8 +62,9 @@ def check_base(peers: Mapping[str, Peer], workers: Workers, threads: int) -> Non
 
 @contextlib.contextmanager
 def placed(threads: int) -> Iterator[None]:
-    """One thread: the calling thread, and the workers that it starts meanwhile, on one core. Cores of a virtual machine
-    may differ twofold, as others use them, and peers in processes of their own would each be timed on another one.
+    """One thread: the calling thread, and the workers that it starts meanwhile, on one core, the last that is allowed.
+    Cores of a virtual machine may differ twofold, as others use them, and peers in processes of their own would each be
+    timed on another one. `taskset` chooses.
     """
     if threads > 1 or not hasattr(os, "sched_setaffinity"):
         yield

@@ -37,8 +37,8 @@ struct Weights {
   const void* b_ih;  // (G*H) or null
   const void* b_hh;  // (G*H) or null
   const void* w_hr;  // (P, H) or null
-  // w_ih and w_hh as a call before left them packed (pack_weights, cpu/layer.h), which forward of fp32 data then reads in
-  // their place, or null
+  // w_ih and w_hh as a call before left them packed (pack_weights, cpu/layer.h), which forward of fp32 data then may read
+  // in their place, or null
   const void* packed = nullptr;
 };
 

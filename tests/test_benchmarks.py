@@ -226,10 +226,22 @@ def test_bf16_peers_get_values_that_bf16_holds_and_are_measured_against_fp64():
     assert modules.torch_nn(autocast, "forward", weights).output.dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("precision, dtype", [("kept", torch.float32), ("weights", torch.bfloat16), ("fp32", None)])
+def test_kept_weights_are_kept(precision, dtype, monkeypatch):
+    made = []
+    build = modules.build
+    monkeypatch.setattr(modules, "build", lambda *args: made.append(build(*args)) or made[-1])
+    case = tiny(group="kept", precision=precision)
+    for peer in (modules.torch_nn, modules.fastrnn):
+        peer(case, "forward", peers.initial_weights(case))
+    assert not hasattr(made[0], "weight_dtype") and made[1].weight_dtype is dtype
+
+
 def test_only_plain_layers_are_asked_of_other_libraries():
     for name in ("onnxruntime", "onednn", "jax"):
         runs = peers.PEERS[name].runs
         assert runs(tiny(), "forward")
         assert not any(runs(case, "forward") for case in CASES[1:])
         assert not runs(tiny(precision="bf16"), "forward") and not runs(tiny(), "grad")
+        assert runs(tiny(group="kept", precision="kept"), "forward")
     assert not peers.PEERS["onnxruntime"].runs(tiny(), "train")

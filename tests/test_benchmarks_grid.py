@@ -66,6 +66,8 @@ def test_companions_differ_in_one_thing():
     assert ragged.companion.rows == 12 > ragged.rows
     autocast = tiny(group="bf16", precision="autocast")
     assert autocast.companion == dataclasses.replace(autocast, precision="fp32")
+    kept = tiny(group="kept", precision="kept")
+    assert kept.companion == dataclasses.replace(kept, precision="fp32") and kept.modes == ("forward",)
     assert tiny().companion is None and tiny(group="tasks", ragged=(2, 4)).companion is None
 
 

@@ -73,6 +73,20 @@ def test_long_float32_sequences(kind, cap):
     assert error <= 2 * allowed and error < cap
 
 
+def test_a_long_memory_of_bf16_data():
+    """T = 1000 with forget gates next to 1: c stays float32, and an error of what is forgotten would build up. No W_hh,
+    through which the rounding of h would."""
+    theirs, mine = both("LSTM", 8, 16, dtype=torch.bfloat16)
+    with torch.no_grad():
+        for module in (theirs, mine):
+            module.bias_ih_l0[16:32] = 6
+            module.weight_hh_l0.zero_()
+        x = torch.randn(1000, 3, 8, dtype=torch.bfloat16)
+        exact = to_float64(theirs)(x.double())[0]
+        error = (mine(x)[0].double() - exact).abs().max().item()
+    assert error < 0.004  # half a unit in the last place of 1 is 0.002
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("kind", LAYERS)
 def test_packed_rows_equal_dense_ones(kind, dtype):

@@ -71,7 +71,7 @@ class ForwardPart {
   }
   static constexpr int64_t kPerWord = kPairs ? 2 : 1;
   // Of the scratch: with matrix tiles a block's product runs beside the cells of the block before, so many rows at a time,
-  // which was found by trying. A cell of one gate has too little to do.
+  // which was found by trying (docs/benchmarks-intel.md). A cell of one gate has too little to do.
   static constexpr bool kBeside = kMatrixTiles && G > 1;
   static constexpr int64_t kHalves = kBeside ? 2 : 1, kTogether = Cell::kHasCellState ? 8 : 2;
 

@@ -40,8 +40,8 @@ class GateWeights {
         far_ih_(plan.far(NB_ * panel_words(l_.I) * W * int64_t(sizeof(T)))),
         far_hh_(plan.far(NB_ * panel_words(R_) * W * int64_t(sizeof(T)))),
         half_(given<uint32_t>(f.w, true)),
-        past_second_level_(lie_past_second_level<T>(G, l_)),
         ready_(lies_better(plan, all_rows) ? nullptr : given<T>(f.w, false)),
+        past_second_level_(lie_past_second_level<T>(G, l_)),
         expanded_(half_ && all_rows >= kExpandedRows),
         packed_(half_ || ready_ || l_.dtype != kOperand<T> || all_rows > kUnpackedRows),
         // to look costs as much as a row's product
@@ -117,8 +117,9 @@ class GateWeights {
   }
 
  private:
-  // Whether even packed weights are better read as they lie: a few rows by one thread, from far beyond its second-level
-  // cache. Rows of the weights are then asked for beforehand; of panels, a single tile would meet each once.
+  // Whether even packed weights are better read as they lie: a few rows in all by one thread, from far beyond its
+  // second-level cache. Where a step has several, rows of the weights are asked for beforehand; of panels, a single tile
+  // would meet each once.
   bool lies_better(const Plan& plan, int64_t rows) const {
     return plan.threads == 1 && rows > 1 && rows <= 8 && l_.dtype == kOperand<T> &&
            machine().far_beyond_second_level(G * l_.H * R_ * int64_t(sizeof(T)));
@@ -206,8 +207,8 @@ class GateWeights {
   const int64_t R_, NB_;
   const bool far_ih_, far_hh_;    // beyond a thread's second-level cache
   const uint32_t* half_;          // both matrices as bf16 words, or null
-  const bool past_second_level_;  // as they lie
   const T* ready_;                // or as panels
+  const bool past_second_level_;  // as they lie
   const bool expanded_, packed_;  // bf16 words are expanded panel by panel; the weights do not lie as they were given
   // Whether, without hx, the first step's product is left out where W_hh is finite; whether each panel of a matrix is
   // wanted once: it is then packed when it is, and stays in the cache.
