@@ -1,11 +1,11 @@
 """What is timed: every case is one layer call of one shape.
 
 Groups: `shapes` A..J, which span one sequence to large batches and small to large weights; `step`, a single time
-step as in decoding and control; `tasks`, the layers that the course tasks run, small, ragged and bidirectional;
-`stacked`, two layers or two directions; `ragged`, packed batches, and `bf16`, each beside a companion case that
-tells what it is worth; `packed`, one sequence on weights kept as bf16, beside fp32; `kept`, A..J in inference on
-weights packed once, beside a call that packs them; `memory`, whose cases are not timed but measured for their peak of
-memory.
+step as in decoding and control; `cells`, a step of 1 to 128 rows as in a loop over a cell; `tasks`, the layers that
+the course tasks run, small, ragged and bidirectional; `stacked`, two layers or two directions; `ragged`, packed
+batches, and `bf16`, each beside a companion case that tells what it is worth; `packed`, one sequence on weights
+kept as bf16, beside fp32; `kept`, A..J in inference on weights packed once, beside a call that packs them;
+`memory`, whose cases are not timed but measured for their peak of memory.
 """
 
 from __future__ import annotations

@@ -114,3 +114,18 @@ def test_rows_of_one_thread_share_one_core():
     assert os.sched_getaffinity(0) == allowed
     with run.placed(2):
         assert os.sched_getaffinity(0) == allowed
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not place threads on cores")
+def test_a_run_places_its_rows(monkeypatch):
+    allowed, seen = os.sched_getaffinity(0), []
+    monkeypatch.setattr(run.machine, "about", lambda *args: {})
+    monkeypatch.setattr(run.report, "line", lambda record: "")
+    monkeypatch.setattr(
+        run, "measure", lambda case, mode, threads, *rest: seen.append((threads, os.sched_getaffinity(0)))
+    )
+    chosen = ["--group", "shapes", "--cells", "rnn", "--shapes", "A", "--mode", "forward", "--threads", "1", "2"]
+    arguments = run.parser().parse_args(chosen)
+    arguments.command = ""
+    run.run(arguments, {}, {}, say=lambda text: None)
+    assert [(threads, len(cores)) for threads, cores in seen] == [(1, 1), (2, len(allowed))]

@@ -11,7 +11,8 @@ namespace fastrnn {
 inline namespace FASTRNN_ISA {
 
 // Vector work beside a product of matrix tiles, which leaves a core's vector units idle: an epilogue, that of the product
-// before, of which some rows are done between the tiles' multiply-adds. Out of order, a processor does both at once.
+// before, of which some rows are done between the tiles' multiply-adds. One after the other, either unit would wait where
+// they change over (docs/benchmarks-intel.md).
 class Beside {
  public:
   Beside() = default;
