@@ -146,8 +146,10 @@ FASTRNN_NOINLINE void tile_kernel(int64_t K, const T* a, int64_t row_stride, int
   }
 }
 
-// The tile of one row whose values are neighbours: 16 bytes of them by one load.
-template <class T, int NV, size_t... I>
+constexpr int64_t kBytesAhead = 1024;  // of a panel (machine.h, asks_ahead); twice as many are as good, half are not
+
+// The tile of one row whose values are neighbours: 16 bytes of them by one load. AskAhead: for the panel's bytes to come.
+template <class T, int NV, bool AskAhead, size_t... I>
 FASTRNN_NOINLINE void row_kernel(int64_t K, const T* a, const T* panel, const T* init, T* out,
                                  std::index_sequence<I...>) {
   using V = Vec<T>;
@@ -157,7 +159,10 @@ FASTRNN_NOINLINE void row_kernel(int64_t K, const T* a, const T* panel, const T*
   V acc[chains][NV] = {};
   const auto add = [&](V x, int chain) __attribute__((always_inline)) {
     FASTRNN_UNROLL
-    for (int j = 0; j < NV; ++j) acc[chain][j] = multiply_add<T>(acc[chain][j], x, load(panel + j * L));
+    for (int j = 0; j < NV; ++j) {
+      if constexpr (AskAhead) __builtin_prefetch(reinterpret_cast<const char*>(panel + j * L) + kBytesAhead);
+      acc[chain][j] = multiply_add<T>(acc[chain][j], x, load(panel + j * L));
+    }
     panel += NV * L;
   };
   int64_t k = 0;
@@ -185,7 +190,13 @@ inline void tile(int rows, int64_t K, const T* a, int64_t row_stride, int64_t k_
                                        ahead, pitch);
   // a tile of one row is the only one: nothing is asked for ahead
   if constexpr (MR == 1 && Lies == Panel::packed)
-    if (k_stride == 1) return row_kernel<T, NV>(K, a, panel, init, out, std::make_index_sequence<kQuad<T>>{});
+    if (k_stride == 1) {
+      constexpr auto quad = std::make_index_sequence<kQuad<T>>{};
+      // short panels of few vectors a processor finds soon enough by itself
+      const bool ahead = machine().asks_ahead && (NV >= 4 || K * NV * kVectorBytes > (32 << 10));
+      return ahead ? row_kernel<T, NV, true>(K, a, panel, init, out, quad)
+                   : row_kernel<T, NV, false>(K, a, panel, init, out, quad);
+    }
   constexpr int chains = MR * NV;
   constexpr int KU = chains >= 8 ? 1 : chains >= 3 ? 2 : 4;
   tile_kernel<T, NV, MR, KU, Lies>(K, a, row_stride, k_stride, panel, init, init_stride, out, out_stride, ahead, pitch);

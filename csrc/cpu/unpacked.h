@@ -111,6 +111,35 @@ FASTRNN_INLINE Vec<T> dot_products(int64_t K, const T* a, int64_t row_stride, co
   return add_across<T>(sums);
 }
 
+// The same of one row, where weights come no faster than they are asked for: row by row of them, which stand behind
+// one another, each by sums of its own. n: how many there are; the others are the last one.
+template <class T>
+FASTRNN_NOINLINE Vec<T> dot_products_by_row(int64_t K, const T* a, const void* w, int64_t n) {
+  using V = Vec<T>;
+  constexpr int L = kLanes<T>, values = kPairs ? 2 * L : L, chains = 4;
+  V sums[L];
+  FASTRNN_UNROLL
+  for (int l = 0; l < L; ++l) {
+    V sum[chains] = {};
+    const auto add = [&](int64_t k, int64_t left, int chain) __attribute__((always_inline)) {
+      const void* row = at(w, kOperand<T>, k);
+      __builtin_prefetch(static_cast<const char*>(row) + 2 * kBytesAhead);
+      sum[chain] = multiply_add<T>(sum[chain], load_words<T>(at(a, kOperand<T>, k), kOperand<T>, left),
+                                   load_words<T>(row, kOperand<T>, left));
+    };
+    int64_t k = 0;
+    for (; k + chains * values <= K; k += chains * values) {
+      FASTRNN_UNROLL
+      for (int c = 0; c < chains; ++c) add(k + c * values, values, c);
+    }
+    for (; k + values <= K; k += values) add(k, values, 0);
+    if (k < K) add(k, K - k, 1);
+    sums[l] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    if (l + 1 < n) w = at(w, kOperand<T>, K);
+  }
+  return add_across<T>(sums);
+}
+
 // Rows [first, last), R by R, of one vector of columns of the product below: out and bias at that vector, rows of out
 // `width` apart; w: the rows of weights of its lanes, of which n are there, and where ahead is true those after them.
 template <class T, int R>
@@ -120,8 +149,11 @@ FASTRNN_NOINLINE void unpacked_rows(int64_t first, int64_t last, int64_t K, cons
   for (int u = 0; u < L; u += U)
     for (int64_t r = first; r < last; r += R) {
       T sums[L];  // [row][unit]
-      store(sums, ahead && r == first ? dot_products<T, R, true>(K, a + r * row_stride, row_stride, w + u)
-                                      : dot_products<T, R, false>(K, a + r * row_stride, row_stride, w + u));
+      if (R == 1 && machine().asks_ahead)
+        store(sums, dot_products_by_row<T>(K, a + r * row_stride, w[0], n));
+      else
+        store(sums, ahead && r == first ? dot_products<T, R, true>(K, a + r * row_stride, row_stride, w + u)
+                                        : dot_products<T, R, false>(K, a + r * row_stride, row_stride, w + u));
       for (int i = 0; i < L; ++i) {
         const int l = u + i % U;
         out[(r + i / U) * width + l] = (l < n ? sums[i] : T(0)) + bias[l];
