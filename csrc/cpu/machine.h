@@ -28,14 +28,17 @@ struct Machine {
   // fit the first-level cache together, the next tile finds them there; where not, longer loops save more than shorter
   // ones.
   int64_t slice_bytes = 64 << 10;
-  // Panels that are so many bytes together are asked for while the ones before are in work. The second-level cache's
-  // size: to ask for what is there already makes a product 5 % slower. None where the third level is near.
-  int64_t far_bytes = 2 << 20;
+  // Panels that are so many bytes together are asked for while the ones before are in work; forward's, which hold all
+  // gates, from a size of their own on. The second-level cache's size: to ask for what is there already makes a product
+  // 5 % slower. Where the third level is near (Zen 5), the processor fetches forward's soon enough up to the second size;
+  // with half of the multiply-adds (Zen 4), all of them.
+  int64_t far_bytes = 2 << 20, far_gate_bytes = 0;
   int64_t second_level = 1 << 20;  // bytes of a core's second-level cache
   // Whether one matrix of this size does not stay there beside another one.
   bool past_second_level(int64_t bytes) const { return 2 * bytes >= second_level; }
   bool far_beyond_second_level(int64_t bytes) const { return bytes > 4 * second_level; }
   bool far(int64_t bytes) const { return bytes >= far_bytes; }
+  bool far_gates(int64_t bytes) const { return bytes >= far_gate_bytes; }
 
   Machine() {
 #if defined(__x86_64__)
@@ -49,9 +52,10 @@ struct Machine {
     if (sysconf(_SC_LEVEL1_DCACHE_SIZE) >= (48 << 10)) slice_bytes = 32 << 10;
     if (sysconf(_SC_LEVEL2_CACHE_SIZE) > 0) far_bytes = second_level = sysconf(_SC_LEVEL2_CACHE_SIZE);
 #endif
-    if (near_l3) far_bytes = INT64_MAX;
+    far_gate_bytes = near_l3 ? 8 << 20 : far_bytes;
+    if (near_l3 && !asks_ahead) far_bytes = far_gate_bytes = INT64_MAX;
 #if defined(FASTRNN_FAR_BYTES)  // tests: so that small layers' panels are far, too
-    far_bytes = second_level = FASTRNN_FAR_BYTES;
+    far_bytes = far_gate_bytes = second_level = FASTRNN_FAR_BYTES;
 #endif
   }
 };

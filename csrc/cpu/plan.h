@@ -18,8 +18,8 @@ struct Plan {
   int parts;
   int64_t chunk_rows;  // time is cut into chunks of about so many rows: their gates stay in cache, workspace is bounded
 
-  // Whether weights of so many bytes, read again and again, each time come from beyond a thread's second-level cache.
-  bool far(int64_t bytes) const { return machine().far(bytes / (parts > 1 ? 1 : threads)); }
+  // What a thread has of weights of so many bytes, which it reads again and again.
+  int64_t own(int64_t bytes) const { return bytes / (parts > 1 ? 1 : threads); }
 };
 
 enum class Pass { forward, backward };

@@ -260,6 +260,8 @@ struct From {
   bool far = false;
   const T* then = nullptr;
   Beside* beside = nullptr;
+  // Whether slices are to be short: a few tiles take turns in fetching one that comes slowly.
+  bool brief(int64_t rows) const { return far && rows < kFewRows && !machine().near_l3; }
   // What to ask for while a slice is in work: the panel's next slice, or after its last one the next panel.
   const T* next(const T* slice, bool last) const { return !far ? nullptr : last ? then : slice; }
 };
@@ -268,7 +270,7 @@ struct From {
 template <class T, int NV>
 inline void panel_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* panel, const T* bias,
                           T* out, int64_t out_stride = NV * kLanes<T>, const From<T>& from = {}) {
-  for_slices<NV>(K, from.far && rows < kFewRows, [&](int64_t k, int64_t depth) {
+  for_slices<NV>(K, from.brief(rows), [&](int64_t k, int64_t depth) {
     slice_product<T, NV>(k, depth, rows, a, row_stride, panel, bias, out, out_stride,
                          from.next(panel + (k + depth) * NV * kLanes<T>, k + depth == K), from.beside);
   });
@@ -295,7 +297,7 @@ inline void plain_slice(int64_t k, int64_t depth, int64_t rows, int64_t K, const
 template <class T>
 inline void plain_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* operand, int64_t n,
                           int64_t p, T* out, int64_t out_stride, const From<T>& from = {}) {
-  for_slices<2>(K, from.far && rows < kFewRows, [&](int64_t k, int64_t depth) {
+  for_slices<2>(K, from.brief(rows), [&](int64_t k, int64_t depth) {
     plain_slice(k, depth, rows, K, a, row_stride, operand, n, p, out, out_stride,
                 from.next(plain_row(operand, K, n, p, k + depth), k + depth == K));
   });

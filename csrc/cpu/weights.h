@@ -37,8 +37,8 @@ class GateWeights {
         l_(f.layer),
         R_(l_.R()),
         NB_(B_::count(l_.H)),
-        far_ih_(plan.far(NB_ * panel_words(l_.I) * W * int64_t(sizeof(T)))),
-        far_hh_(plan.far(NB_ * panel_words(R_) * W * int64_t(sizeof(T)))),
+        far_ih_(machine().far_gates(plan.own(NB_ * panel_words(l_.I) * W * int64_t(sizeof(T))))),
+        far_hh_(machine().far_gates(plan.own(NB_ * panel_words(R_) * W * int64_t(sizeof(T))))),
         half_(given<uint32_t>(f.w, true)),
         ready_(lies_better(plan, all_rows) ? nullptr : given<T>(f.w, false)),
         past_second_level_(lie_past_second_level<T>(G, l_)),
@@ -205,7 +205,7 @@ class GateWeights {
   const Weights& w_;
   const Layer& l_;
   const int64_t R_, NB_;
-  const bool far_ih_, far_hh_;    // beyond a thread's second-level cache
+  const bool far_ih_, far_hh_;    // panels are asked for beforehand (machine.h)
   const uint32_t* half_;          // both matrices as bf16 words, or null
   const T* ready_;                // or as panels
   const bool past_second_level_;  // as they lie
@@ -234,8 +234,8 @@ class TransposedWeights {
       : w_(f.w),
         l_(f.layer),
         depth_(panel_words(G * l_.H)),
-        far_ih_(plan.far(panels<T>(l_.I) * depth_ * W2 * int64_t(sizeof(T)))),
-        far_hh_(plan.far(panels<T>(l_.R()) * depth_ * W2 * int64_t(sizeof(T)))),
+        far_ih_(machine().far(plan.own(panels<T>(l_.I) * depth_ * W2 * int64_t(sizeof(T))))),
+        far_hh_(machine().far(plan.own(panels<T>(l_.R()) * depth_ * W2 * int64_t(sizeof(T))))),
         past_second_level_(lie_past_second_level<T>(G, l_)),
         as_it_lies_(!kPairs && l_.dtype == kOperand<T> && all_rows <= kUnpackedRows),
         late_(one_chunk && !as_it_lies_ && f.dx && !f.dhx && panels<T>(l_.I) <= panels<T>(l_.R())) {
@@ -328,7 +328,7 @@ class TransposedWeights {
   const Weights& w_;
   const Layer& l_;
   const int64_t depth_;
-  const bool far_ih_, far_hh_;    // beyond a thread's second-level cache
+  const bool far_ih_, far_hh_;    // panels are asked for beforehand (machine.h)
   const bool past_second_level_;  // as they lie
   const bool as_it_lies_, late_;
   T *w_hh_, *w_ih_ = nullptr, *w_hr_ = nullptr;  // [panel of R, I][words of G*H][2L]; [panel of H][words of P][2L]
