@@ -51,21 +51,25 @@ def test_cells_by_finite_differences(tmp_path):
     run(compile_(ROOT / "tests/cpp/test_cells.cpp", tmp_path / "cells"))
 
 
-@pytest.mark.parametrize("width", [16, 32, 64])
-def test_building_blocks(tmp_path, width):
-    flags = [*NATIVE, "-DFASTRNN_ISA=test", f"-DFASTRNN_VECTOR_BYTES={width}"]
+def avx512(extensions: str) -> list[str]:
+    """Compiler flags for extensions such as "f bw _bf16", or a skip where this processor lacks one."""
+    names = [f"avx512{name}" for name in extensions.split()]
+    missing = [name for name in names if name not in PROCESSOR]
+    if missing:
+        pytest.skip(f"this processor has no {missing[0]}")
+    return [f"-m{name.replace('_', '')}" for name in names]
+
+
+@pytest.mark.parametrize("width, extensions", [(16, ""), (32, ""), (64, ""), (64, "f bw vl dq")])
+def test_building_blocks(tmp_path, width, extensions):
+    flags = [*NATIVE, *avx512(extensions), "-DFASTRNN_ISA=test", f"-DFASTRNN_VECTOR_BYTES={width}"]
     run(compile_(ROOT / "tests/cpp/test_simd.cpp", tmp_path / "simd", *flags))
 
 
 # tanh and sigmoid of bf16 data: without and with the instructions for their short forms and for rounding to bf16
 @pytest.mark.parametrize("extensions", ["", "f bw vl dq _bf16"])
 def test_building_blocks_of_bf16_data(tmp_path, extensions):
-    names = [f"avx512{name}" for name in extensions.split()]
-    missing = [name for name in names if name not in PROCESSOR]
-    if missing:
-        pytest.skip(f"this processor has no {missing[0]}")
-    flags = [*NATIVE, *(f"-m{name.replace('_', '')}" for name in names)]
-    flags += ["-DFASTRNN_ISA=test", "-DFASTRNN_PAIRS", "-DFASTRNN_VECTOR_BYTES=64"]
+    flags = [*NATIVE, *avx512(extensions), "-DFASTRNN_ISA=test", "-DFASTRNN_PAIRS", "-DFASTRNN_VECTOR_BYTES=64"]
     run(compile_(ROOT / "tests/cpp/test_simd.cpp", tmp_path / "simd", *flags))
 
 

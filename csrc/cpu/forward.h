@@ -86,11 +86,16 @@ class ForwardPart {
     int64_t h_stride;
     bool from_step;
     const T* gh;  // [row - first][gate][unit]
+    template <bool Whole, bool Divides>
+    FASTRNN_INLINE void run(int64_t rows) {
+      part->template cells<Whole, Divides>(t, *c, u, first, first + rows, h, h_stride, from_step, gh);
+    }
     void operator()(int64_t rows) {
-      if (part->operand_ && u.units == U && !part->l_.P)
-        part->template cells<true>(t, *c, u, first, first + rows, h, h_stride, from_step, gh);
+      const bool whole = part->operand_ && u.units == U && !part->l_.P;
+      if (part->divides_)
+        whole ? run<true, kApproximates>(rows) : run<false, kApproximates>(rows);
       else
-        part->template cells<false>(t, *c, u, first, first + rows, h, h_stride, from_step, gh);
+        whole ? run<true, false>(rows) : run<false, false>(rows);
       first += rows, gh += rows * u.width();
     }
   };
@@ -212,7 +217,7 @@ class ForwardPart {
 
   // The epilogue: the cell on rows [a, b) of one unit block; gh [row - a][gate][unit]. Whole: a full block whose h
   // becomes y as it is, in the type of the operands, the common case, without a question in the loop.
-  template <bool Whole>
+  template <bool Whole, bool Divides>
   void cells(int64_t t, const Chunk& c, const Block& u, int64_t a, int64_t b, const T* h_prev, int64_t h_stride,
              bool from_step, const T* gh_row) const {
     const int64_t width = Whole ? W : u.width(), pitch = Whole ? U : u.pitch;
@@ -247,7 +252,7 @@ class ForwardPart {
         const int64_t unit = u.first() + v * L;
         if constexpr (Cell::kReadsHPrev) hp = load_lanes<T>(at(h_in, d, unit), d, n);
         if constexpr (Cell::kHasCellState) cp = load(c_in + v * L);
-        Cell::template forward<Math<T>>(gx, gh, hp, cp, h, cn, saved);
+        Cell::template forward<Math<T, Divides>>(gx, gh, hp, cp, h, cn, saved);
         if constexpr (Cell::kHasCellState) store(c_out + v * L, cn);
         if (reserve)
           for (int i = 0; i < Cell::kSaved; ++i) store(saved_out + i * U + v * L, saved[i]);
@@ -296,6 +301,7 @@ class ForwardPart {
   const int64_t chunk_, scratch_size_;
   const int64_t x_stride_;                // of rows that are read in place
   const bool operand_, gather_, copy_h_;  // storage is the operands' type; x is copied before use; and so is h
+  const bool divides_ = kApproximates && machine().fast_division;
   T *gx_, *scratch_;      // [block][chunk row][gate][unit]; a member's halves of [row][gate][unit], and the weights'
   T *h0_, *c_ = nullptr;  // (B, R); [block][B][U]
   T* x_ = nullptr;        // (chunk rows, I): x where it cannot be an operand in place

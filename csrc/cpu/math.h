@@ -10,7 +10,8 @@
 namespace fastrnn {
 inline namespace FASTRNN_ISA {
 
-template <class Scalar>
+// Divides: by division, which some processors do as fast as what takes its place (machine.h).
+template <class Scalar, bool Divides = false>
 struct Math {
   using T = Scalar;
   using V = Vec<T>;
@@ -23,7 +24,7 @@ struct Math {
       // far out e^{-x} needs a bound only; the form of the comparisons lets NaN through
       V m, scale;
       expm1_parts<-1>(at_least<T>(at_most<T>(x, T(87)), T(-88)), m, scale);
-      return quotient<T>(broadcast(T(1)), scale * m + (scale + T(1)));
+      return quotient<T, Divides>(broadcast(T(1)), scale * m + (scale + T(1)));
     }
   }
 
@@ -36,7 +37,7 @@ struct Math {
       V m, scale;
       expm1_parts<2>(at_least<T>(at_most<T>(x, T(9.2f)), T(-9.2f)), m, scale);  // from 9.2 on tanh is 1 in fp32
       const V t = scale * m + (scale - T(1));
-      return quotient<T>(t, t + T(2));
+      return quotient<T, Divides>(t, t + T(2));
     }
   }
 

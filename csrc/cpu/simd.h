@@ -381,12 +381,18 @@ FASTRNN_INLINE Vec<T> at_least(Vec<T> x, T bound) {
   return x < bound ? broadcast(bound) : x;
 }
 
-// a / d for finite a and d, d neither tiny nor huge, to about half a unit in the last place and a NaN for a NaN: a
-// quarter of the time of a 64-byte division.
-template <class T>
+#if defined(FASTRNN_MASKS)
+constexpr bool kApproximates = true;  // a quotient can be had without a division
+#else
+constexpr bool kApproximates = false;
+#endif
+
+// a / d for finite a and d, d neither tiny nor huge, to about half a unit in the last place and a NaN for a NaN. Without
+// a division, unless Divides: in a quarter of the time of a 64-byte one where the processor does these in halves.
+template <class T, bool Divides>
 FASTRNN_INLINE Vec<T> quotient(Vec<T> a, Vec<T> d) {
 #if defined(FASTRNN_MASKS)
-  if constexpr (sizeof(T) == 4) {
+  if constexpr (sizeof(T) == 4 && !Divides) {
     const Vec<T> guess = Vec<T>(_mm512_maskz_rcp14_ps(0xffff, __m512(d))), q = a * guess;
     return q + guess * (a - d * q);
   }
