@@ -88,7 +88,8 @@ OPTIMISE = [
     "-fsanitize=address,undefined",
     "-fno-sanitize-recover=undefined",
 ]
-OPTIMISE = OPTIMISE if SANITIZE else ["-O3"]
+# functions and loops begin at a cache line: where they happen to lie makes 1 to 4 % of a small layer
+OPTIMISE = OPTIMISE if SANITIZE else ["-O3", "-falign-functions=64", "-falign-loops=64"]
 LINK = ["-fsanitize=address,undefined"] if SANITIZE else ["-s"]
 
 

@@ -219,7 +219,7 @@ FASTRNN_INLINE void for_parts(int64_t n, int64_t parts, Body&& body) {
 // hundred terms, because sums of slices round less, and so that a slice of the panel is still in the cache when the
 // next tile of rows wants it. brief: slices of few terms, where a few tiles take turns in fetching a far panel.
 template <int NV, class Body>
-inline void for_slices(int64_t K, bool brief, Body&& body) {
+FASTRNN_INLINE void for_slices(int64_t K, bool brief, Body&& body) {
   if (kMatrixTiles) return body(int64_t(0), K);  // they may compute a row twice, which must not be added to itself
   const int64_t most = std::min<int64_t>(brief ? 64 : 256, machine().slice_bytes / (NV * kVectorBytes));
   for_parts(K, K < most + most / 2 ? 1 : (K + most / 2) / most, body);
@@ -230,8 +230,9 @@ inline void for_slices(int64_t K, bool brief, Body&& body) {
 // tile fetches this one, the others find it in the first-level cache, and what is far would rest meanwhile. beside: of
 // matrix tiles, or null.
 template <class T, int NV>
-inline void slice_product(int64_t k, int64_t depth, int64_t rows, const T* a, int64_t row_stride, const T* panel,
-                          const T* bias, T* out, int64_t out_stride, const T* next, Beside* beside = nullptr) {
+FASTRNN_INLINE void slice_product(int64_t k, int64_t depth, int64_t rows, const T* a, int64_t row_stride,
+                                  const T* panel, const T* bias, T* out, int64_t out_stride, const T* next,
+                                  Beside* beside = nullptr) {
   constexpr int64_t width = NV * kLanes<T>;
 #if defined(FASTRNN_AMX)
   (void)next;
@@ -243,7 +244,7 @@ inline void slice_product(int64_t k, int64_t depth, int64_t rows, const T* a, in
   const int64_t tiles = (rows + MR - 1) / MR;
   Shares shares(next, depth * width * int64_t(sizeof(T)), tiles);
   // rows are dealt evenly: 16 rows by tiles of 3 are 2 2 3 3 3 3, not 3 3 3 3 3 1
-  for_parts(rows, tiles, [&](int64_t r, int64_t m) {
+  for_parts(rows, tiles, [&](int64_t r, int64_t m) __attribute__((always_inline)) {
     T* o = out + r * out_stride;
     tile<T, NV>(int(m), depth, a + r * row_stride + k, row_stride, 1, panel + k * width, k ? o : bias,
                 k ? out_stride : 0, o, out_stride, shares.take());
@@ -268,9 +269,10 @@ struct From {
 
 // out (rows, NV vectors) = bias (one panel row, or null) + a (rows, K; columns adjacent) * panel (K, NV vectors)
 template <class T, int NV>
-inline void panel_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* panel, const T* bias,
-                          T* out, int64_t out_stride = NV * kLanes<T>, const From<T>& from = {}) {
-  for_slices<NV>(K, from.brief(rows), [&](int64_t k, int64_t depth) {
+FASTRNN_INLINE void panel_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const T* panel,
+                                  const T* bias, T* out, int64_t out_stride = NV * kLanes<T>,
+                                  const From<T>& from = {}) {
+  for_slices<NV>(K, from.brief(rows), [&](int64_t k, int64_t depth) __attribute__((always_inline)) {
     slice_product<T, NV>(k, depth, rows, a, row_stride, panel, bias, out, out_stride,
                          from.next(panel + (k + depth) * NV * kLanes<T>, k + depth == K), from.beside);
   });
