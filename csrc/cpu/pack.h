@@ -54,9 +54,17 @@ FASTRNN_INLINE Vec<T> add_across(const Vec<T> (&rows)[N]) {
   }
 }
 
+template <class T, bool PastCaches>
+FASTRNN_INLINE void put_word(T* dst, Vec<T> word) {
+  if constexpr (PastCaches)
+    store_past_caches(dst, word);
+  else
+    store(dst, word);
+}
+
 // dst [word][width], panel_words(K) words: lane l of vector `dst + k * width` is word k of rows[l], a row of K values;
-// one that is null counts as zeros.
-template <class T>
+// one that is null counts as zeros. PastCaches: where other threads will read it, from caches far from this one's.
+template <class T, bool PastCaches>
 inline void pack_transposed(T* dst, int64_t width, const void* const (&rows)[kLanes<T>], DType d, int64_t K) {
   constexpr int L = kLanes<T>, values = kPairs ? 2 * L : L;
   const auto put = [&](int64_t k, int64_t n, auto&& words_of) __attribute__((always_inline)) {
@@ -66,7 +74,7 @@ inline void pack_transposed(T* dst, int64_t width, const void* const (&rows)[kLa
     transpose<T>(block);
     FASTRNN_UNROLL
     for (int i = 0; i < L; ++i)
-      if (i < n) store(dst + (words(k) + i) * width, block[i]);
+      if (i < n) put_word<T, PastCaches>(dst + (words(k) + i) * width, block[i]);
   };
   // without a question in the loop where each row is there and in the type of the operands
   int64_t k = 0;
@@ -80,13 +88,13 @@ inline void pack_transposed(T* dst, int64_t width, const void* const (&rows)[kLa
 
 // One panel of `vectors` vectors: column j of dst [word][vectors * L] is the row of K values at row(j), zeros where
 // null.
-template <class T, class Row>
+template <class T, bool PastCaches = false, class Row>
 inline void pack_panel(T* dst, int vectors, DType d, int64_t K, Row&& row) {
   constexpr int L = kLanes<T>;
   for (int v = 0; v < vectors; ++v) {
     const void* rows[L];
     for (int l = 0; l < L; ++l) rows[l] = row(v * L + l);
-    pack_transposed<T>(dst + v * L, vectors * L, rows, d, K);
+    pack_transposed<T, PastCaches>(dst + v * L, vectors * L, rows, d, K);
   }
 }
 
@@ -107,8 +115,8 @@ constexpr int panel_vectors(int64_t n, int64_t p) {
 template <class T>
 class RowPacker {
  public:
-  RowPacker(T* dst, int64_t K, DType d, int64_t n, int64_t first, int64_t last)
-      : dst_(dst), K_(K), d_(d), n_(n), first_(first), last_(last) {}
+  RowPacker(T* dst, int64_t K, DType d, int64_t n, int64_t first, int64_t last, bool past_caches = false)
+      : dst_(dst), K_(K), d_(d), n_(n), first_(first), last_(last), past_caches_(past_caches) {}
   FASTRNN_INLINE void add(const void* row) {
     if constexpr (!kPairs) return put(row, nullptr);
     if (odd_) put(held_, row);
@@ -129,7 +137,8 @@ class RowPacker {
         Vec<T> word{};
         if ((a || b) && c < n_)
           word = load_column_words<T>(a ? at(a, d_, c) : nullptr, b ? at(b, d_, c) : nullptr, d_, n_ - c);
-        store(dst_ + (2 * p * K_ + k_ * NV + v) * L, word);
+        T* to = dst_ + (2 * p * K_ + k_ * NV + v) * L;
+        past_caches_ ? store_past_caches(to, word) : store(to, word);
       }
     }
     ++k_;
@@ -140,6 +149,7 @@ class RowPacker {
   int64_t n_, first_, last_, k_ = 0;
   const void* held_ = nullptr;
   bool odd_ = false;
+  const bool past_caches_;
 };
 
 }  // namespace FASTRNN_ISA

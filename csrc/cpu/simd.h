@@ -81,10 +81,6 @@ template <class T>
 FASTRNN_INLINE void store(T* p, Vec<T> v) {
   std::memcpy(p, &v, sizeof v);
 }
-template <class T>
-FASTRNN_INLINE Vec<T> broadcast(T x) {
-  return x - Vec<T>{};  // x - 0 is x, NaN and -0 included
-}
 
 template <class To, class From>
 FASTRNN_INLINE To bit_cast(From x) {
@@ -92,6 +88,28 @@ FASTRNN_INLINE To bit_cast(From x) {
   To y;
   std::memcpy(&y, &x, sizeof y);
   return y;
+}
+
+// store, but past the caches, to a multiple of 64 bytes; visible to others after stores_seen.
+#if defined(FASTRNN_MASKS)
+constexpr bool kStreams = true;  // a store is a whole line
+template <class T>
+FASTRNN_INLINE void store_past_caches(T* p, Vec<T> v) {
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), bit_cast<__m512i>(v));
+}
+inline void stores_seen() { _mm_sfence(); }
+#else
+constexpr bool kStreams = false;
+template <class T>
+FASTRNN_INLINE void store_past_caches(T* p, Vec<T> v) {
+  store(p, v);
+}
+inline void stores_seen() {}
+#endif
+
+template <class T>
+FASTRNN_INLINE Vec<T> broadcast(T x) {
+  return x - Vec<T>{};  // x - 0 is x, NaN and -0 included
 }
 
 // ---- storage types: bf16 and fp16 are kept in memory only; arithmetic is fp32 --------------------------------------

@@ -3,6 +3,7 @@
 // runtime; libgomp, LLVM's libomp and Intel's libiomp5 all offer these three functions.
 #pragma once
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 
 #if defined(__x86_64__)
@@ -32,7 +33,6 @@ inline void cpu_relax() {
 class Barrier {
  public:
   void wait(int n) {
-    if (n == 1) return;
     const uint32_t generation = generation_.load(std::memory_order_relaxed);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) == n - 1) {
       arrived_.store(0, std::memory_order_relaxed);
@@ -46,7 +46,18 @@ class Barrier {
         sched_yield();
   }
 
+  // Member::far_apart's answer, and whether it is to be measured in this call: from time to time, because where threads run
+  // changes, and not in each call, because where threads share a core a barrier takes long.
+  const bool measures = calls_.fetch_add(1, std::memory_order_relaxed) - measured_ >= 64;
+  bool far_apart = far_;
+  void remember(bool far) {
+    far_ = far_apart = far;
+    measured_ = calls_.load(std::memory_order_relaxed);
+  }
+
  private:
+  inline static std::atomic<uint32_t> calls_{64}, measured_{0};
+  inline static std::atomic<bool> far_{false};
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) std::atomic<uint32_t> generation_{0};
 };
@@ -54,8 +65,16 @@ class Barrier {
 // One member's view of the team.
 struct Member {
   int id, n;
-  Barrier* barrier;
-  void sync() const { barrier->wait(n); }
+  Barrier* barrier;  // of more than one
+  void sync() const {
+    if (n > 1) barrier->wait(n);
+  }
+  // Whether what one member writes reaches the others slowly, as between chiplets. All members call it, and get one answer,
+  // which depends on chance and may only decide how memory is written.
+  bool far_apart() const {
+    if (n > 1 && barrier->measures) measure();
+    return n > 1 && barrier->far_apart;
+  }
   // The share of [0, total) that is this member's, cut at multiples of grain.
   void share(int64_t total, int64_t grain, int64_t& begin, int64_t& end) const {
     const int64_t blocks = (total + grain - 1) / grain;
@@ -64,20 +83,32 @@ struct Member {
     if (begin > total) begin = total;
     if (end > total) end = total;
   }
+
+ private:
+  // By the time that a barrier takes: 40 to 100 ns on one chiplet, 250 and more between two.
+  void measure() const {
+    using Clock = std::chrono::steady_clock;
+    constexpr int rounds = 4;
+    sync();
+    const auto start = Clock::now();
+    for (int i = 0; i < rounds; ++i) sync();
+    if (id == 0) barrier->remember(Clock::now() - start > std::chrono::nanoseconds(rounds * 170));
+    sync();
+  }
 };
 
 // Runs body(member) on at most `threads` threads at once and returns when all are done. body must not throw.
 template <class Body>
 void run_team(int threads, Body& body) {
+  if (threads <= 1 || !openmp.parallel) {
+    body(Member{0, 1, nullptr});
+    return;
+  }
   Barrier barrier;
   struct Shared {
     Body& body;
     Barrier& barrier;
   } shared{body, barrier};
-  if (threads <= 1 || !openmp.parallel) {
-    body(Member{0, 1, &barrier});
-    return;
-  }
   openmp.parallel(
       [](void* p) {
         Shared& s = *static_cast<Shared*>(p);

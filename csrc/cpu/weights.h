@@ -19,6 +19,14 @@ inline bool lie_past_second_level(int64_t gates, const Layer& l) {
 // 32-bit words at the head of Weights::packed, of which the first says whether bf16 words follow, or panels.
 constexpr int64_t kPackedHead = 16;
 
+// Whether panels of so many values, which each member packs a part of and all members read, are to be written past the
+// caches. Where those are far apart, each line is else fetched back from the others before it can be written: packing runs
+// at 8 GB/s a thread in place of 35, and what the first reading takes longer is less.
+template <class T>
+inline bool past_caches(const Member& m, bool sharing, int64_t values) {
+  return kStreams && sharing && m.n > 1 && values * int64_t(sizeof(T)) >= (256 << 10) && m.far_apart();
+}
+
 // Forward's: panels of a unit block, all gates side by side. A call of few rows reads them as they lie. Weights::packed in
 // their place are such panels, or bf16 words.
 template <class Cell, class T>
@@ -42,6 +50,7 @@ class GateWeights {
         half_(given<uint32_t>(f.w, true)),
         ready_(lies_better(plan, all_rows) ? nullptr : given<T>(f.w, false)),
         past_second_level_(lie_past_second_level<T>(G, l_)),
+        sharing_(plan.parts > 1),
         expanded_(half_ && all_rows >= kExpandedRows),
         packed_(half_ || ready_ || l_.dtype != kOperand<T> || all_rows > kUnpackedRows),
         // to look costs as much as a row's product
@@ -72,14 +81,16 @@ class GateWeights {
   void prepare(const Member& m) const {
     int64_t a, b;
     m.share(NB_, 1, a, b);
+    const bool past = past_caches<T>(m, sharing_, (own_ih_ ? size(l_.H, l_.I) : 0) + (own_hh_ ? size(l_.H, R_) : 0));
     for (int64_t u = a; u < b; ++u) {
       const Block block_u = block(u);
-      if (own_ih_) pack(own_ih_ + u * panel_words(l_.I) * W, w_.w_ih, l_.dtype, l_.H, l_.I, block_u);
-      if (own_hh_) pack(own_hh_ + u * panel_words(R_) * W, w_.w_hh, l_.dtype, l_.H, R_, block_u);
-      if (finite_) finite_[u] = all_finite(w_hh_ + u * R_ * W, R_ * block_u.width());
+      if (own_ih_) pack(own_ih_ + u * panel_words(l_.I) * W, w_.w_ih, l_.dtype, l_.H, l_.I, block_u, past);
+      if (own_hh_) pack(own_hh_ + u * panel_words(R_) * W, w_.w_hh, l_.dtype, l_.H, R_, block_u, past);
+      if (finite_) finite_[u] = finite_weights(block_u);
       pack_bias(b_ih_ + u * W, w_.b_ih, block_u);
       pack_bias(b_hh_ + u * W, w_.b_hh, block_u);
     }
+    if (past) stores_seen();
     if (!l_.P) return;
     m.share(panels<T>(l_.P), 1, a, b);
     for (int64_t p = a; p < b; ++p)
@@ -133,21 +144,30 @@ class GateWeights {
     return reinterpret_cast<const Word*>(head + kPackedHead);
   }
 
-  static void pack(T* panel, const void* w, DType d, int64_t H, int64_t K, const Block& b) {
-    pack_panel(panel, b.vectors, d, K, [&](int64_t j) {
+  static void pack(T* panel, const void* w, DType d, int64_t H, int64_t K, const Block& b, bool past = false) {
+    const auto row = [&](int64_t j) {
       const auto c = B_::column(b, j);
       return c.unit < 0 ? nullptr : at(w, d, (c.gate * H + c.unit) * K);
-    });
+    };
+    past ? pack_panel<T, kStreams>(panel, b.vectors, d, K, row) : pack_panel<T>(panel, b.vectors, d, K, row);
   }
 
-  // of whole vectors
+  // Whether all of W_hh in a block is finite: the weights are looked through where they lie, because panels may have gone
+  // past the caches, or else the panel.
+  bool finite_weights(const Block& b) const {
+    if (l_.dtype != kOperand<T>) return all_finite(w_hh_ + b.index * R_ * W, R_ * b.width());
+    for (int g = 0; g < G; ++g)
+      if (!all_finite(static_cast<const T*>(w_.w_hh) + (g * l_.H + b.first()) * R_, b.units * R_)) return false;
+    return true;
+  }
+
   static bool all_finite(const T* values, int64_t count) {
     constexpr int chains = 4;
     Vec<T> zeros[chains] = {};  // but where an infinity or a NaN comes in
     int64_t i = 0;
     for (; i + chains * L <= count; i += chains * L)
       for (int j = 0; j < chains; ++j) zeros[j] += load(values + i + j * L) * T(0);
-    for (; i < count; i += L) zeros[0] += load(values + i) * T(0);
+    for (; i < count; i += L) zeros[0] += load_lanes<T>(values + i, kNative<T>, count - i) * T(0);
     for (int j = 1; j < chains; ++j) zeros[0] += zeros[j];
     for (int l = 0; l < L; ++l)
       if (!(zeros[0][l] == T(0))) return false;
@@ -212,6 +232,7 @@ class GateWeights {
   const uint32_t* half_;          // both matrices as bf16 words, or null
   const T* ready_;                // or as panels
   const bool past_second_level_;  // as they lie
+  const bool sharing_;            // members read each other's panels
   const bool expanded_, packed_;  // bf16 words are expanded panel by panel; the weights do not lie as they were given
   // Whether, without hx, the first step's product is left out where W_hh is finite; whether each panel of a matrix is
   // wanted once: it is then packed when it is, and stays in the cache.
@@ -241,6 +262,7 @@ class TransposedWeights {
         far_hh_(machine().far(plan.own(panels<T>(l_.R()) * depth_ * W2 * int64_t(sizeof(T))))),
         past_second_level_(lie_past_second_level<T>(G, l_)),
         as_it_lies_(!kPairs && l_.dtype == kOperand<T> && all_rows <= kUnpackedRows),
+        sharing_(plan.parts > 1 && !as_it_lies_),
         late_(one_chunk && !as_it_lies_ && f.dx && !f.dhx && panels<T>(l_.I) <= panels<T>(l_.R())) {
     w_hh_ = ws.take<T>(panels<T>(l_.R()) * depth_ * W2);
     if (f.dx) w_ih_ = late_ ? w_hh_ : ws.take<T>(panels<T>(l_.I) * depth_ * W2);
@@ -248,15 +270,19 @@ class TransposedWeights {
   }
 
   void prepare(const Member& m) const {
-    pack(m, w_hh_, w_.w_hh, l_.R(), lying(l_.R()), G * l_.H,
-         [&](int64_t k) { return Cell::gate_of_h(int(k / l_.H)) * l_.H + k % l_.H; });
-    if (w_ih_ && !late_) pack_input(m);
-    if (w_hr_) pack(m, w_hr_, w_.w_hr, l_.H, 0, l_.P, [](int64_t k) { return k; });
+    const int64_t values = (panels<T>(l_.R()) + (w_ih_ ? panels<T>(l_.I) : 0)) * depth_ * W2;
+    const bool past = past_caches<T>(m, sharing_, values);
+    pack(
+        m, w_hh_, w_.w_hh, l_.R(), lying(l_.R()), G * l_.H,
+        [&](int64_t k) { return Cell::gate_of_h(int(k / l_.H)) * l_.H + k % l_.H; }, past);
+    if (w_ih_ && !late_) pack_input(m, past);
+    if (past) stores_seen();
+    if (w_hr_) pack(m, w_hr_, w_.w_hr, l_.H, 0, l_.P, [](int64_t k) { return k; }, false);
   }
   // Whether W_ih is packed only now that the steps are done: then the panels that a member shall use are those that it
   // packs.
   bool pack_late(const Member& m) const {
-    if (late_) pack_input(m);
+    if (late_) pack_input(m, false);
     return late_;
   }
 
@@ -299,21 +325,23 @@ class TransposedWeights {
   }
 
  private:
-  void pack_input(const Member& m) const {
-    pack(m, w_ih_, w_.w_ih, l_.I, lying(l_.I), G * l_.H,
-         [&](int64_t k) { return Cell::gate_of_x(int(k / l_.H)) * l_.H + k % l_.H; });
+  void pack_input(const Member& m, bool past) const {
+    pack(
+        m, w_ih_, w_.w_ih, l_.I, lying(l_.I), G * l_.H,
+        [&](int64_t k) { return Cell::gate_of_x(int(k / l_.H)) * l_.H + k % l_.H; }, past);
   }
 
   int64_t lying(int64_t n) const { return as_it_lies_ ? n / W2 : 0; }
 
   // rows row(0), row(1), ... of w (·, n), as panels of n, from panel `first` on
   template <class Row>
-  void pack(const Member& m, T* dst, const void* w, int64_t n, int64_t first, int64_t rows, Row&& row) const {
+  void pack(const Member& m, T* dst, const void* w, int64_t n, int64_t first, int64_t rows, Row&& row,
+            bool past) const {
     int64_t a, b;
     m.share(panels<T>(n), 1, a, b);
     a = std::max(a, first);
     if (a >= b) return;
-    RowPacker<T> packer(dst, panel_words(rows), l_.dtype, n, a, b);
+    RowPacker<T> packer(dst, panel_words(rows), l_.dtype, n, a, b, past);
     for (int64_t k = 0; k < rows; ++k) packer.add(at(w, l_.dtype, row(k) * n));
     packer.finish();
   }
@@ -333,7 +361,7 @@ class TransposedWeights {
   const int64_t depth_;
   const bool far_ih_, far_hh_;    // panels are asked for beforehand (machine.h)
   const bool past_second_level_;  // as they lie
-  const bool as_it_lies_, late_;
+  const bool as_it_lies_, sharing_, late_;
   T *w_hh_, *w_ih_ = nullptr, *w_hr_ = nullptr;  // [panel of R, I][words of G*H][2L]; [panel of H][words of P][2L]
 };
 

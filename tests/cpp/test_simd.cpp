@@ -1,5 +1,6 @@
 // The CPU building blocks for one vector width: exp-based functions, storage types, transposition, the tile.
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <random>
 #include <vector>
@@ -106,6 +107,35 @@ void check_pack() {
     }
 }
 
+// What goes past the caches is the same as what does not.
+template <class T>
+void check_past_caches() {
+  constexpr int64_t L = kLanes<T>, K = 2 * L + 4, n = 3 * L + 2, size = panels<T>(n) * panel_words(K) * 2 * L;
+  std::vector<T> w(size_t(n * K));
+  for (size_t i = 0; i < w.size(); ++i) w[i] = T(i + 1);
+  const auto packed = [&](auto&& pack) {
+    T* memory = static_cast<T*>(std::aligned_alloc(64, size_t(size) * sizeof(T)));
+    std::fill(memory, memory + size, T(0));
+    pack(memory);
+    stores_seen();
+    std::vector<T> result(memory, memory + size);
+    std::free(memory);
+    return result;
+  };
+  const auto row = [&](int64_t j) { return j < n ? &w[size_t(j * K)] : nullptr; };
+  CHECK(packed([&](T* to) { pack_panel<T>(to, 3, kNative<T>, K, row); }) ==
+            packed([&](T* to) { pack_panel<T, true>(to, 3, kNative<T>, K, row); }),
+        "pack_panel");
+  const auto rows = [&](bool past) {
+    return packed([&](T* to) {
+      RowPacker<T> packer(to, panel_words(K), kNative<T>, n, 0, panels<T>(n), past);
+      for (int64_t k = 0; k < K; ++k) packer.add(&w[size_t(k * n)]);
+      packer.finish();
+    });
+  };
+  CHECK(rows(false) == rows(true), "RowPacker");
+}
+
 // Each number of lanes, at the very end of the memory: nothing behind it is touched.
 template <class T>
 void check_parts() {
@@ -199,6 +229,8 @@ int main() {
                 [](float f) { return uint16_t(to_bf16<float, uint32_t>(f)); }, 0x7f80, "bf16 scalar");
   check_pack<float>();
   check_pack<double>();
+  check_past_caches<float>();
+  check_past_caches<double>();
   check_parts<float>();
   check_parts<double>();
   check_product<float, 1>();
