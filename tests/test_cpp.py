@@ -25,7 +25,8 @@ FLAGS = [
 PROCESSOR = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
 # the widest flags that this processor runs; vector widths are set apart from them
 NATIVE = ["-mavx2", "-mfma"] if "avx2" in PROCESSOR else []
-FAR = ["-DFASTRNN_FAR_BYTES=1"]  # the panels of small layers then count as far from the processor
+# the panels of small layers count as far from the processor; and none, whatever this processor is
+FAR, NOT_FAR = ["-DFASTRNN_FAR_BYTES=1"], ["-DFASTRNN_FAR_BYTES=0"]
 
 pytestmark = [
     pytest.mark.skipif(not CXX, reason="no C++ compiler"),
@@ -77,7 +78,7 @@ def test_layers_with_the_widest_vectors(tmp_path):
     tasks = [(ROOT / "tests/cpp/test_widths.cpp", [])]
     for isa, width in (("wide", 64), ("narrow", 16)):
         flags = [*NATIVE, f"-DFASTRNN_ISA={isa}", f"-DFASTRNN_VECTOR_BYTES={width}"]
-        flags += FAR if isa == "wide" else []
+        flags += FAR if isa == "wide" else NOT_FAR
         tasks += [(ROOT / f"csrc/cpu/layer_{dtype}.cpp", flags) for dtype in ("f32", "f64")]
     for isa, source, more in (("pairs", "layer_bf16.cpp", []), ("tiles", "layer_amx.cpp", ["-DFASTRNN_AMX"])):
         pairs = [*NATIVE, f"-DFASTRNN_ISA={isa}", "-DFASTRNN_PAIRS", "-DFASTRNN_VECTOR_BYTES=64", *FAR, *more]

@@ -117,6 +117,33 @@ def test_one_openmp_runtime_in_the_process():
     assert done.returncode == 0, done.stderr
 
 
+PANELS_OF_TWO = """
+import hashlib, torch, fastrnn
+torch.set_num_threads(2)
+torch.manual_seed(0)
+digest = hashlib.sha256()
+for dtype in (torch.float32, torch.float64, torch.bfloat16):
+    for kind in (fastrnn.LSTM, fastrnn.GRU, fastrnn.RNN):
+        layer, x = kind(203, 331).to(dtype), torch.randn(9, 24, 203, dtype=dtype, requires_grad=True)
+        for _ in range(3):  # into memory that both threads have read
+            layer.zero_grad()
+            x.grad = None
+            y, _ = layer(x)
+            y.square().sum().backward()
+            for t in (y.detach(), x.grad, *(p.grad for p in layer.parameters())):
+                digest.update(t.float().numpy().tobytes())
+print(digest.hexdigest())
+"""
+
+
+@pytest.mark.parametrize("isa", _native.available_isas())
+def test_panels_past_the_caches_change_nothing(isa):
+    """What threads on two chiplets do is forced here, wherever they run."""
+    far, near = (python(PANELS_OF_TWO, FASTRNN_FAR_APART=apart, FASTRNN_ISA=isa) for apart in "10")
+    assert far.returncode == near.returncode == 0, far.stderr + near.stderr
+    assert far.stdout == near.stdout
+
+
 def test_barrier_is_timed():
     assert 0 < _native.barrier_ns(1) < _native.barrier_ns(2) < 1e9
 

@@ -36,6 +36,7 @@ struct Machine {
   // 5 % slower. Where the third level is near (Zen 5), the processor fetches forward's soon enough up to the second size;
   // with half of the multiply-adds (Zen 4), all of them.
   int64_t far_bytes = 2 << 20, far_gate_bytes = 0;
+  bool short_slices = true;        // of far panels that few rows use (tile.h)
   int64_t second_level = 1 << 20;  // bytes of a core's second-level cache
   // Whether one matrix of this size does not stay there beside another one.
   bool past_second_level(int64_t bytes) const { return 2 * bytes >= second_level; }
@@ -56,10 +57,12 @@ struct Machine {
     if (sysconf(_SC_LEVEL2_CACHE_SIZE) > 0) far_bytes = second_level = sysconf(_SC_LEVEL2_CACHE_SIZE);
 #endif
     far_gate_bytes = near_l3 ? 8 << 20 : far_bytes;
+    short_slices = !near_l3;
     if (near_l3 && !asks_ahead) far_bytes = far_gate_bytes = INT64_MAX;
-#if defined(FASTRNN_FAR_BYTES)  // tests: so that small layers' panels are far, too, and one row's asked for
-    far_bytes = far_gate_bytes = second_level = FASTRNN_FAR_BYTES;
-    asks_ahead = fast_division = true;
+#if defined(FASTRNN_FAR_BYTES)  // tests: small layers' panels are far, too, and one row's asked for; or 0: nothing is
+    asks_ahead = fast_division = short_slices = FASTRNN_FAR_BYTES > 0;
+    far_bytes = far_gate_bytes = FASTRNN_FAR_BYTES > 0 ? FASTRNN_FAR_BYTES : INT64_MAX;
+    if (FASTRNN_FAR_BYTES > 0) second_level = FASTRNN_FAR_BYTES;
 #endif
   }
 };

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <cstdlib>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -69,11 +70,15 @@ struct Member {
   void sync() const {
     if (n > 1) barrier->wait(n);
   }
-  // Whether what one member writes reaches the others slowly, as between chiplets. All members call it, and get one answer,
-  // which depends on chance and may only decide how memory is written.
+  // Whether what one of two members writes reaches the other slowly, as between chiplets; of more it was not measured. All
+  // members call it, and get one answer, which depends on chance and may only decide how memory is written.
+  // FASTRNN_FAR_APART=0 or 1 is the answer where it is set (tests).
   bool far_apart() const {
-    if (n > 1 && barrier->measures) measure();
-    return n > 1 && barrier->far_apart;
+    static const char* const set = std::getenv("FASTRNN_FAR_APART");
+    if (n != 2) return false;
+    if (set) return *set == '1';
+    if (barrier->measures) measure();
+    return barrier->far_apart;
   }
   // The share of [0, total) that is this member's, cut at multiples of grain.
   void share(int64_t total, int64_t grain, int64_t& begin, int64_t& end) const {
@@ -85,14 +90,18 @@ struct Member {
   }
 
  private:
-  // By the time that a barrier takes: 40 to 100 ns on one chiplet, 250 and more between two.
+  // By the least time that a barrier takes, which a thread that is held up does not change: for two threads 20 to 100 ns on
+  // one chiplet, 250 and more between two.
   void measure() const {
     using Clock = std::chrono::steady_clock;
-    constexpr int rounds = 4;
+    auto least = Clock::duration::max();
     sync();
-    const auto start = Clock::now();
-    for (int i = 0; i < rounds; ++i) sync();
-    if (id == 0) barrier->remember(Clock::now() - start > std::chrono::nanoseconds(rounds * 170));
+    for (int i = 0; i < 8; ++i) {
+      const auto start = Clock::now();
+      sync();
+      least = std::min(least, Clock::now() - start);
+    }
+    if (id == 0) barrier->remember(least > std::chrono::nanoseconds(200));
     sync();
   }
 };

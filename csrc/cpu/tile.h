@@ -262,7 +262,7 @@ struct From {
   const T* then = nullptr;
   Beside* beside = nullptr;
   // Whether slices are to be short: a few tiles take turns in fetching one that comes slowly.
-  bool brief(int64_t rows) const { return far && rows < kFewRows && !machine().near_l3; }
+  bool brief(int64_t rows) const { return far && rows < kFewRows && machine().short_slices; }
   // What to ask for while a slice is in work: the panel's next slice, or after its last one the next panel.
   const T* next(const T* slice, bool last) const { return !far ? nullptr : last ? then : slice; }
 };

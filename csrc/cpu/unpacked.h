@@ -148,8 +148,8 @@ FASTRNN_NOINLINE void unpacked_rows(int64_t first, int64_t last, int64_t K, cons
   constexpr int L = kLanes<T>, U = L / R;
   for (int u = 0; u < L; u += U)
     for (int64_t r = first; r < last; r += R) {
-      T sums[L];  // [row][unit]
-      if (R == 1 && machine().asks_ahead)
+      T sums[L];                                        // [row][unit]
+      if (R == 1 && last == 1 && machine().asks_ahead)  // alone: next to others a row's sums are as theirs
         store(sums, dot_products_by_row<T>(K, a + r * row_stride, w[0], n));
       else
         store(sums, ahead && r == first ? dot_products<T, R, true>(K, a + r * row_stride, row_stride, w + u)

@@ -152,10 +152,10 @@ class GateWeights {
     past ? pack_panel<T, kStreams>(panel, b.vectors, d, K, row) : pack_panel<T>(panel, b.vectors, d, K, row);
   }
 
-  // Whether all of W_hh in a block is finite: the weights are looked through where they lie, because panels may have gone
-  // past the caches, or else the panel.
+  // Whether all of W_hh in a block is finite: panels that were just packed may have gone past the caches, so the weights are
+  // looked through where they lie, if they are of the operands' type.
   bool finite_weights(const Block& b) const {
-    if (l_.dtype != kOperand<T>) return all_finite(w_hh_ + b.index * R_ * W, R_ * b.width());
+    if (ready_ || l_.dtype != kOperand<T>) return all_finite(w_hh_ + b.index * R_ * W, R_ * b.width());
     for (int g = 0; g < G; ++g)
       if (!all_finite(static_cast<const T*>(w_.w_hh) + (g * l_.H + b.first()) * R_, b.units * R_)) return false;
     return true;
