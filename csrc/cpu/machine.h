@@ -24,8 +24,9 @@ struct Machine {
   // Whether a vector's division takes no longer than an approximate one with a correction. Zen 5: a cell takes a sixth
   // less time by it. On Zen 4 the correction was faster; on Intel's processors division was not tried.
   bool fast_division = false;
-  // Whether a product of one row, which is as fast as its weights come, asks for them ahead: of what the caches give,
-  // Zen 5 then gets 80 to 95 % in place of 50 to 90. Zen 4 is slower so; on Intel's processors it was not measured.
+  // Whether a product of one row, which is as fast as its weights come, asks for them ahead: on Zen 5 four gates' panels
+  // then come at four fifths of what the second-level cache gives, in place of three, and others from the third a tenth to
+  // a quarter faster. Zen 4 is slower so; on Intel's processors it was not measured.
   bool asks_ahead = false;
   // Bytes of a panel that a tile's inner loop passes through before its sums go to memory. Where 32 KiB and the rows
   // fit the first-level cache together, the next tile finds them there; where not, longer loops save more than shorter
