@@ -20,7 +20,8 @@ _BF16 = ("amx", "dots", "fp32")
 _runtimes: dict[str, str] = {}  # ISA -> path of the OpenMP runtime its kernels use
 
 
-def _load(name: str) -> ModuleType:
+def load(name: str) -> ModuleType:
+    """A compiled module of this package."""
     try:
         return importlib.import_module(f"fastrnn.{name}")
     except ImportError as e:
@@ -35,7 +36,7 @@ def built_isas() -> list[str]:
 def available_isas() -> list[str]:
     """Names of the ISAs that are installed and that this processor runs, the best first."""
     built = built_isas()
-    return [n for n in _load("_cpu").supported() if n in built]
+    return [n for n in load("_cpu").supported() if n in built]
 
 
 def _choose() -> ModuleType:
@@ -53,7 +54,7 @@ def _choose() -> ModuleType:
         )
     if not available:
         raise ImportError(f"fastrnn's compiled kernels are missing. {_BUILD_HINT}")
-    return _with_openmp(_load(f"_kernels_{forced or available[0]}"))
+    return _with_openmp(load(f"_kernels_{forced or available[0]}"))
 
 
 def _with_openmp(module: ModuleType) -> ModuleType:
@@ -83,7 +84,7 @@ def use_isa(name: str) -> Iterator[None]:
     global kernels
     if name not in available_isas():
         raise ValueError(f"ISA {name!r} is not available here; there are {', '.join(available_isas())}")
-    before, kernels = kernels, _with_openmp(_load(f"_kernels_{name}"))
+    before, kernels = kernels, _with_openmp(load(f"_kernels_{name}"))
     try:
         yield
     finally:

@@ -2,9 +2,10 @@
 
 A step of decoding or control lasts as long in the kernel as a few dozen operations in Python. So the tensors of a call
 are looked through once, and what was found is kept for calls with tensors alike: the same shapes, strides, dtype and
-device (`fastrnn._guards`). Of ragged batches hardly two have as many rows, so for them the number of rows is free, and
-a call for the batch sizes at hand is made from what was kept. What is out of the ordinary, also every error, is
-declined, and the long way (`fastrnn._run`, `autograd`, `ops`) deals with it.
+device (`fastrnn._guards`). A module first asks the call that it made last, in C (`Again`); others are found by their
+shapes. Of ragged batches hardly two have as many rows, so for them the number of rows is free, and a call for the batch
+sizes at hand is made from what was kept. What is out of the ordinary, also every error, is declined, and the long way
+(`fastrnn._run`, `autograd`, `ops`) deals with it.
 """
 
 from collections.abc import Sequence
@@ -23,9 +24,31 @@ _compiling, _tracing = torch.compiler.is_compiling, torch._C._get_tracing_state
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _grad_enabled, _threads = torch.is_grad_enabled, torch.get_num_threads
 
+_cpu = _native.load("_cpu")
+
+_LAYER_WEIGHTS = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
 _KEPT = 256  # calls: who has more shapes than that does not run a loop of steps
 
 _calls: dict[tuple[Any, ...], "_Call"] = {}
+
+
+class Again(torch.nn.Module):
+    """A module of one layer, or a cell, that keeps the call which it made last, most often the next one too."""
+
+    _last: "_Call | None" = None
+    _packed: PackedOnce | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.__dict__.pop("_last", None)  # whatever it is that changes, the next call looks at everything anew
+        super().__setattr__(name, value)
+
+    def _again(self, input: Any, hx: Any) -> Any:
+        """What the module returns, where all is as it was in that call; else None."""
+        if _compiling() or (last := self._last) is None:
+            return None
+        return last.again(last, self._parameters, input, hx, self._packed)
 
 
 def quick(
@@ -50,8 +73,7 @@ def quick(
         packed: where a layer without gradients finds its weights packed once; None: they are used as they are.
         reverse: from the last step to the first.
         batch_sizes: rows of each step, N in all, as `_checks.check_packed` wants them.
-        owner: a module that always gives the same step and reverse, and no batch_sizes: its attribute `_last` is the
-            call that it made last, most often the next one too.
+        owner: an `Again` that always gives the same step and reverse, and no batch_sizes: it keeps this call.
 
     Returns: y (T, B, H), or (N, H), and h_n, or y and (h_n, c_n) for an LSTM, like the states; of a step the tuple
     of h_n, or of h_n and c_n.
@@ -64,13 +86,11 @@ def quick(
             return None
         states = hx if hx[0] is not hx[1] else hx[:1]  # the guard wants each tensor once
     kind = cell, units, len(states), _grad_enabled()
-    call = None if owner is None else owner._last
-    if call is None or call.kind != kind or not call.fits(x, *weights, *states):
-        call = _find(kind, x, states, weights, step, reverse, batch_sizes)
-        if call is None:
-            return None
-        if owner is not None:
-            owner.__dict__["_last"] = call
+    call = _find(kind, x, states, weights, step, reverse, batch_sizes)
+    if call is None:
+        return None
+    if owner is not None:
+        owner.__dict__["_last"] = call
     if hx is not None and call.lstm:
         states = hx
     results: tuple[Tensor, ...]
@@ -186,6 +206,10 @@ class _Call:
         self.saved: list[Any] = []  # kinds of the tensors that forward saves
         # (which of dy, dh_n, dc_n are there) -> a guard
         self.ways_back: dict[tuple[bool, ...], _guards.Check] = {}
+        self.again = _cpu.again(
+            *(_ASKED, CELL_WEIGHTS if step else _LAYER_WEIGHTS, cell, kind[3], self.recording, step, self.lstm),
+            *(not self.on_gpu, len(states), self.guard, self.holder, self.kernels, self.forward),
+        )
 
     def _fixed(self, x: Tensor, steps: int, batch_sizes: list[int] | None) -> Any:
         """The kernels' forward and backward for these sizes."""
@@ -301,3 +325,6 @@ class _OneLayer(Function):
             )
         dx, dhx, dcx, dw_ih, dw_hh, db_ih, db_hh = gradients[:7]
         return (None, dx, dw_ih, dw_hh, db_ih, db_hh, *(dhx, dcx)[: len(saved) - 7])
+
+
+_ASKED = _grad_enabled, _dispatch_modes, _tracing, _threads, forward_ad, ops._new, autograd._apply, _OneLayer

@@ -7,19 +7,15 @@ import torch
 from torch import Tensor
 
 from fastrnn import _checks
-from fastrnn._quick import quick
+from fastrnn._quick import CELL_WEIGHTS, Again, quick
 from fastrnn._run import run_step
 from fastrnn.modules import current_weights
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
 
-_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
-
-class _Cell(torch.nn.RNNCellBase):
+class _Cell(Again, torch.nn.RNNCellBase):
     """What the three cells share."""
-
-    _last: Any = None  # what `quick` keeps here
 
     def __init__(
         self,
@@ -33,11 +29,28 @@ class _Cell(torch.nn.RNNCellBase):
         _checks.check_sizes(input_size, hidden_size, Integral)
         super().__init__(input_size, hidden_size, bias, gates, device=device, dtype=dtype)
 
-    def _step(self, cell: str, input: Any, hx: Any) -> Any:
-        """One step: h', or the pair of h' and c' for an LSTM, in a tuple or list."""
-        weights = current_weights(self, _WEIGHTS)
+    def _cell(self) -> str:
+        raise NotImplementedError
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        """One step.
+
+        Args:
+            input: (B, I) or (I).
+            hx: h (B, H) or (H), of an LSTM the pair of h and c; None means zeros.
+
+        Returns: h', or of an LSTM the pair of h' and c', like hx.
+
+        Errors: `fastrnn.functional.rnn_cell`, `gru_cell` and `lstm_cell`.
+        """
+        results = self._again(input, hx)
+        if results is not None:
+            return results
+        cell, weights = self._cell(), current_weights(self, CELL_WEIGHTS)
         results = quick(cell, input, hx, weights, self.hidden_size, True, owner=self)
-        return run_step(cell, input, hx, weights) if results is None else results
+        if results is None:
+            results = run_step(cell, input, hx, weights)
+        return tuple(results) if cell == "lstm" else results[0]
 
 
 class RNNCell(_Cell):
@@ -66,12 +79,8 @@ class RNNCell(_Cell):
         super().__init__(input_size, hidden_size, bias, 1, device, dtype)
         self.nonlinearity = nonlinearity
 
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        """input (B, I) or (I), hx (B, H) or (H), or None for zeros; returns h' like hx.
-
-        Errors: `fastrnn.functional.rnn_cell`.
-        """
-        return self._step(_checks.elman(self.nonlinearity), input, hx)[0]
+    def _cell(self) -> str:
+        return _checks.elman(self.nonlinearity)
 
 
 class GRUCell(_Cell):
@@ -90,12 +99,8 @@ class GRUCell(_Cell):
     ) -> None:
         super().__init__(input_size, hidden_size, bias, 3, device, dtype)
 
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        """input (B, I) or (I), hx (B, H) or (H), or None for zeros; returns h' like hx.
-
-        Errors: `fastrnn.functional.gru_cell`.
-        """
-        return self._step("gru", input, hx)[0]
+    def _cell(self) -> str:
+        return "gru"
 
 
 class LSTMCell(_Cell):
@@ -114,10 +119,5 @@ class LSTMCell(_Cell):
     ) -> None:
         super().__init__(input_size, hidden_size, bias, 4, device, dtype)
 
-    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """input (B, I) or (I), hx a pair of (B, H) or (H), or None for zeros; returns (h', c') like hx.
-
-        Errors: `fastrnn.functional.lstm_cell`.
-        """
-        h_n, c_n = self._step("lstm", input, hx)
-        return h_n, c_n
+    def _cell(self) -> str:
+        return "lstm"

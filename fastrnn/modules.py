@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn import _checks, autograd
 from fastrnn._packed import PackedOnce
-from fastrnn._quick import quick
+from fastrnn._quick import Again, quick
 from fastrnn._run import run_layers, run_packed
 
 __all__ = ["GRU", "LSTM", "RNN"]
@@ -33,12 +33,10 @@ def current_weights(module: torch.nn.Module, names: Sequence[str]) -> list[Any]:
         return [held[name] if name in held else getattr(module, name) for name in names]
 
 
-class _Recurrent(torch.nn.RNNBase):
+class _Recurrent(Again, torch.nn.RNNBase):
     """What the three layers share."""
 
     recurrent_layer = staticmethod(autograd.recurrent_layer)  # one layer in one direction; `reference` has its own
-    _packed: PackedOnce | None = None
-    _last: Any = None  # what `quick` keeps here
 
     def __init__(
         self,
@@ -100,6 +98,9 @@ class _Recurrent(torch.nn.RNNBase):
         Returns:
             output, with D*P features, and h_n, or output and (h_n, c_n) for an LSTM.
         """
+        results = self._again(input, hx)
+        if results is not None:
+            return results
         weights = current_weights(self, self._flat_weights_names)
         cell = _CELL_OF_MODE[self.mode]
         if (

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.cpu, pytest.mark.usefixtures("no_calls_kept")]
 def taken(monkeypatch):
     """How often the short way was taken, and how often it looked through the tensors."""
     counts = {"runs": 0, "looks": 0}
-    run, look = _quick._Call.run, _quick._ordinary
+    fixed, look = _quick._Call._fixed, _quick._ordinary
 
     def count(name, function):
         def counted(*args):
@@ -27,7 +27,11 @@ def taken(monkeypatch):
 
         return counted
 
-    monkeypatch.setattr(_quick._Call, "run", count("runs", run))
+    def counting(*args):
+        forward, backward = fixed(*args)
+        return count("runs", forward), backward
+
+    monkeypatch.setattr(_quick._Call, "_fixed", counting)
     monkeypatch.setattr(_quick, "_ordinary", count("looks", look))
     return counts
 

@@ -1,8 +1,8 @@
-// fastrnn._cpu: which of the built ISAs this processor runs. Compiled for the baseline, so it can always be asked.
-#include <pybind11/pybind11.h>
+// fastrnn._cpu: what belongs to no ISA: which of those that were built this processor runs, and repeated calls. Compiled
+// for the baseline, so it can always be asked.
+#include "again.h"
 
-namespace py = pybind11;
-
+namespace fastrnn {
 namespace {
 
 py::tuple supported() {
@@ -19,8 +19,10 @@ py::tuple supported() {
 }
 
 }  // namespace
+}  // namespace fastrnn
 
 PYBIND11_MODULE(_cpu, m) {
-  m.doc() = "what this processor runs";
-  m.def("supported", &supported, "ISA names, the best first");
+  m.doc() = "what this processor runs, and repeated calls (private)";
+  m.def("supported", &fastrnn::supported, "ISA names, the best first");
+  m.def("again", &fastrnn::make_again);
 }

@@ -2,16 +2,15 @@
 // tensors' addresses and results alone. Tensors are handled as Python objects, by `data_ptr` and the `new` that is
 // given, in C because a dozen operations in Python take as long as a small step.
 #pragma once
-#include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <initializer_list>
-#include <new>
 #include <numeric>
 #include <utility>
 #include <vector>
 
 #include "../problem.h"
+#include "callable.h"
 
 namespace fastrnn {
 
@@ -20,8 +19,6 @@ void run_forward(int cell, const ForwardArgs& args);
 void run_backward(int cell, const BackwardArgs& args);
 
 namespace {
-
-namespace py = pybind11;
 
 struct Fixed {
   int cell;
@@ -33,8 +30,6 @@ struct Fixed {
 
 constexpr const char* kFixed = "fastrnn.Fixed";
 
-struct NoMemory {};  // a tensor has none: its storage was freed
-
 // Where the tensor's values are; null for None.
 void* values(PyObject* tensor) {
   if (tensor == Py_None) return nullptr;
@@ -43,7 +38,7 @@ void* values(PyObject* tensor) {
   if (!number) throw py::error_already_set();
   void* address = PyLong_AsVoidPtr(number.ptr());
   if (PyErr_Occurred()) throw py::error_already_set();
-  if (!address) throw NoMemory();
+  if (!address) throw Decline();  // its storage was freed
   return address;
 }
 
@@ -77,26 +72,6 @@ void unlocked(const Layer& l, F&& call) {
   call();
 }
 
-// body(fixed): its result, a new reference; None where a tensor has no memory.
-template <class F>
-PyObject* guarded(PyObject* self, Py_ssize_t count, Py_ssize_t least, Py_ssize_t most, F&& body) {
-  if (count < least || count > most) return PyErr_Format(PyExc_TypeError, "got %zd arguments", count);
-  const auto* fixed = static_cast<const Fixed*>(PyCapsule_GetPointer(self, kFixed));
-  if (!fixed) return nullptr;
-  try {
-    return body(*fixed).release().ptr();
-  } catch (const NoMemory&) {
-    Py_RETURN_NONE;
-  } catch (py::error_already_set& error) {
-    error.restore();
-  } catch (const std::bad_alloc&) {
-    PyErr_NoMemory();
-  } catch (const std::exception& error) {
-    PyErr_SetString(PyExc_RuntimeError, error.what());
-  }
-  return nullptr;
-}
-
 int threads(PyObject* number) {
   const long n = PyLong_AsLong(number);
   if (n == -1 && PyErr_Occurred()) throw py::error_already_set();
@@ -108,7 +83,7 @@ Sequence rows_of(void* data, const Layer& l, int64_t width) { return {data, l.B 
 // A Fixed's: (new, threads, packed, reserve, x, w_ih, w_hh, b_ih, b_hh[, hx[, cx]]) -> (y (not of a step), h_n, c_n (of a
 // cell that has one)); packed and reserve may be None. None instead: a tensor has no memory.
 PyObject* forward_fixed(PyObject* self, PyObject* const* g, Py_ssize_t count) {
-  return guarded(self, count, 9, 11, [&](const Fixed& f) {
+  return guarded<Fixed>(self, kFixed, count, 9, 11, [&](const Fixed& f) {
     PyObject *const make = g[0], *const x = g[4];
     ForwardArgs args{f.layer, {}, {}, nullptr, nullptr, {}, nullptr, nullptr, nullptr};
     args.layer.threads = threads(g[1]);
@@ -136,7 +111,7 @@ PyObject* forward_fixed(PyObject* self, PyObject* const* g, Py_ssize_t count) {
 // x, hx, cx, w_ih, w_hh, b_ih and b_hh, None for those that the tuple `needed` of bools says no to. dy, dh_n, dc_n, hx
 // and cx may be None. None instead of all: a tensor has no memory.
 PyObject* backward_fixed(PyObject* self, PyObject* const* g, Py_ssize_t count) {
-  return guarded(self, count, 15, 15, [&](const Fixed& f) {
+  return guarded<Fixed>(self, kFixed, count, 15, 15, [&](const Fixed& f) {
     constexpr int kGradients = 7;
     PyObject *const make = g[0], *const needed = g[2], *const x = g[6];
     if (!PyTuple_Check(needed) || PyTuple_GET_SIZE(needed) != kGradients) throw py::value_error("needed: seven bools");
@@ -170,15 +145,6 @@ PyObject* backward_fixed(PyObject* self, PyObject* const* g, Py_ssize_t count) {
     unlocked(f.layer, [&] { run_backward(f.cell, args); });
     return results;
   });
-}
-
-template <PyObject* (*F)(PyObject*, PyObject* const*, Py_ssize_t)>
-py::object method(const char* name, const py::capsule& self) {
-  static PyMethodDef definition{name, reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(F)), METH_FASTCALL,
-                                nullptr};
-  auto made = py::reinterpret_steal<py::object>(PyCFunction_New(&definition, self.ptr()));
-  if (!made) throw py::error_already_set();
-  return made;
 }
 
 // The two functions of one Fixed. batch_sizes: none for a dense batch; they are copied.

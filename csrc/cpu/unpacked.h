@@ -111,33 +111,61 @@ FASTRNN_INLINE Vec<T> dot_products(int64_t K, const T* a, int64_t row_stride, co
   return add_across<T>(sums);
 }
 
-// The same of one row, where weights come no faster than they are asked for: row by row of them, which stand behind
-// one another, each by sums of its own. n: how many there are; the others are the last one.
-template <class T>
-FASTRNN_NOINLINE Vec<T> dot_products_by_row(int64_t K, const T* a, const void* w, int64_t n) {
+// Lanes [unit]: the dot products of one row, K values, with n rows of w, which stand behind one another; 0 in lanes above
+// n. Q of them at a time.
+template <class T, int Q, bool AskAhead>
+FASTRNN_NOINLINE Vec<T> dot_products_of_row(int64_t K, const T* a, const void* w, int64_t n) {
   using V = Vec<T>;
-  constexpr int L = kLanes<T>, values = kPairs ? 2 * L : L, chains = 4;
+  constexpr int L = kLanes<T>, values = kPairs ? 2 * L : L, chains = 4 / Q;
+  static_assert(L % Q == 0);
   V sums[L];
   FASTRNN_UNROLL
-  for (int l = 0; l < L; ++l) {
-    V sum[chains] = {};
+  for (int l = 0; l < L; l += Q) {
+    const void* rows[Q];
+    FASTRNN_UNROLL
+    for (int q = 0; q < Q; ++q) {
+      rows[q] = w;
+      if (l + q + 1 < n) w = at(w, kOperand<T>, K);  // one that is not there reads the last one
+    }
+    V sum[Q][chains] = {};
     const auto add = [&](int64_t k, int64_t left, int chain) __attribute__((always_inline)) {
-      const void* row = at(w, kOperand<T>, k);
-      __builtin_prefetch(static_cast<const char*>(row) + 2 * kBytesAhead);
-      sum[chain] = multiply_add<T>(sum[chain], load_words<T>(at(a, kOperand<T>, k), kOperand<T>, left),
-                                   load_words<T>(row, kOperand<T>, left));
+      const V x = load_words<T>(at(a, kOperand<T>, k), kOperand<T>, left);
+      FASTRNN_UNROLL
+      for (int q = 0; q < Q; ++q) {
+        const void* row = at(rows[q], kOperand<T>, k);
+        if constexpr (AskAhead) __builtin_prefetch(static_cast<const char*>(row) + 2 * kBytesAhead);
+        sum[q][chain] = multiply_add<T>(sum[q][chain], x, load_words<T>(row, kOperand<T>, left));
+      }
     };
     int64_t k = 0;
     for (; k + chains * values <= K; k += chains * values) {
       FASTRNN_UNROLL
       for (int c = 0; c < chains; ++c) add(k + c * values, values, c);
     }
-    for (; k + values <= K; k += values) add(k, values, 0);
-    if (k < K) add(k, K - k, 1);
-    sums[l] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-    if (l + 1 < n) w = at(w, kOperand<T>, K);
+    if constexpr (chains > 1)
+      for (; k + values <= K; k += values) add(k, values, 0);
+    if (k < K) add(k, K - k, chains > 1 ? 1 : 0);
+    FASTRNN_UNROLL
+    for (int q = 0; q < Q; ++q) {
+      sums[l + q] = sum[q][0];
+      FASTRNN_UNROLL
+      for (int c = 1; c < chains; ++c) sums[l + q] += sum[q][c];
+    }
   }
-  return add_across<T>(sums);
+  const V products = add_across<T>(sums);
+  if (n >= L) return products;
+  T lanes[L];
+  store(lanes, products);
+  return load_part(lanes, n);
+}
+
+// The same, as suits where w comes from. Beyond the second-level cache a processor fetches a single stream soonest; from
+// there, several rows at once load a less often.
+template <class T>
+FASTRNN_INLINE Vec<T> dot_products_of_row(int64_t K, const T* a, const void* w, int64_t n, bool far) {
+  constexpr int most = kLanes<T> < 4 ? kLanes<T> : 4;
+  if (machine().asks_ahead) return dot_products_of_row<T, 1, true>(K, a, w, n);
+  return far ? dot_products_of_row<T, 1, false>(K, a, w, n) : dot_products_of_row<T, most, false>(K, a, w, n);
 }
 
 // Rows [first, last), R by R, of one vector of columns of the product below: out and bias at that vector, rows of out
@@ -146,24 +174,22 @@ template <class T, int R>
 FASTRNN_NOINLINE void unpacked_rows(int64_t first, int64_t last, int64_t K, const T* a, int64_t row_stride,
                                     const void* const* w, int64_t n, const T* bias, T* out, int64_t width, bool ahead) {
   constexpr int L = kLanes<T>, U = L / R;
+  T given[L];  // bias: not known to lie apart from out
+  store(given, load(bias));
   for (int u = 0; u < L; u += U)
     for (int64_t r = first; r < last; r += R) {
-      T sums[L];                                        // [row][unit]
-      if (R == 1 && last == 1 && machine().asks_ahead)  // alone: next to others a row's sums are as theirs
-        store(sums, dot_products_by_row<T>(K, a + r * row_stride, w[0], n));
-      else
-        store(sums, ahead && r == first ? dot_products<T, R, true>(K, a + r * row_stride, row_stride, w + u)
-                                        : dot_products<T, R, false>(K, a + r * row_stride, row_stride, w + u));
-      for (int i = 0; i < L; ++i) {
-        const int l = u + i % U;
-        out[(r + i / U) * width + l] = (l < n ? sums[i] : T(0)) + bias[l];
-      }
+      T sums[L];  // [row][unit]
+      store(sums, ahead && r == first ? dot_products<T, R, true>(K, a + r * row_stride, row_stride, w + u)
+                                      : dot_products<T, R, false>(K, a + r * row_stride, row_stride, w + u));
+      for (int i = 0; i < R; ++i)
+        for (int l = 0; l < U; ++l) out[(r + i) * width + u + l] = sums[i * U + l] + given[u + l];
     }
+  for (int64_t r = first; r < last && n < L; ++r) std::copy(given + n, given + L, out + r * width + n);
 }
 
 // out (rows, NV vectors) = bias + a (rows, K values) * w^T, w (columns, K) row-major: panel_product (tile.h) with weights
-// as they lie, for a call of few rows, where to pack them would cost more than to multiply by them. Rows go four by four, so that each load serves four
-// products. gate_stride: rows of w from one vector of the panel to the next; n: how many lanes of a vector are there; the
+// as they lie, for a call of few rows, where to pack them would cost more than to multiply by them. Rows go four by
+// four, so that each load serves four products; one beside others as those, so that its sums are as theirs. gate_stride: rows of w from one vector of the panel to the next; n: how many lanes of a vector are there; the
 // others become bias alone, and w is not read for them. far: w comes from beyond the second-level cache, where a
 // processor does not fetch rows of a page each by itself soon enough.
 template <class T, int NV>
@@ -176,8 +202,13 @@ inline void unpacked_product(int64_t rows, int64_t K, const T* a, int64_t row_st
       for (int64_t r = 0; r < rows; ++r) store(out + r * width, load(bias));
       continue;
     }
+    const void* const own = at(w, kOperand<T>, j * gate_stride * K);
+    if (rows == 1) {
+      store(out, dot_products_of_row(K, a, own, n[j], far) + load(bias));
+      continue;
+    }
     const void* lanes[2 * L];  // and if far, the next vector's; one that is not there reads the first one
-    for (int l = 0; l < L; ++l) lanes[l] = at(w, kOperand<T>, (j * gate_stride + (l < n[j] ? l : 0)) * K);
+    for (int l = 0; l < L; ++l) lanes[l] = at(own, kOperand<T>, (l < n[j] ? l : 0) * K);
     if (far) {
       const int next = j + 1 < NV && n[j + 1] > 0 ? j + 1 : j;
       for (int l = 0; l < L; ++l) lanes[L + l] = at(w, kOperand<T>, (next * gate_stride + (l < n[next] ? l : 0)) * K);

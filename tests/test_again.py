@@ -1,0 +1,250 @@
+"""A module's second call, which asks the one before in C: it gives what that gave, and sees whatever has changed."""
+
+import copy
+import gc
+import threading
+import warnings
+import weakref
+
+import pytest
+import torch
+from quick_calls import CELLS, LAYERS, STEPS
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import fastrnn
+from fastrnn import _cpu, _quick
+
+pytestmark = [pytest.mark.cpu, pytest.mark.usefixtures("no_calls_kept")]
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Whether each call was answered by the one before."""
+    found = []
+    ask = _quick.Again._again
+
+    def asked(self, input, hx):
+        results = ask(self, input, hx)
+        found.append(results is not None)
+        return results
+
+    monkeypatch.setattr(_quick.Again, "_again", asked)
+    return found
+
+
+def made(cell, form, dtype=torch.float32):
+    torch.manual_seed(3)
+    step = form == "step"
+    module = (STEPS if step else LAYERS)[cell](4, 5).to(dtype)
+    x = torch.randn(2, 4, dtype=dtype) if step else torch.randn(3, 2, 4, dtype=dtype)
+    h, c = (torch.randn(2, 5, dtype=dtype) if step else torch.randn(1, 2, 5, dtype=dtype) for _ in range(2))
+    return module, x, (h, c) if cell == "lstm" else h
+
+
+def flat(results):
+    return [results] if isinstance(results, torch.Tensor) else [t for r in results for t in flat(r)]
+
+
+def same_form(a, b):
+    return type(a) is type(b) and (isinstance(a, torch.Tensor) or (len(a) == len(b) and all(map(same_form, a, b))))
+
+
+FORMS = pytest.mark.parametrize("form", ["layer", "step"])
+EACH = pytest.mark.parametrize("cell", CELLS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("given", [True, False], ids=["states", "no states"])
+@FORMS
+@EACH
+def test_the_second_call_gives_what_a_first_one_gives(cell, form, given, dtype, answers):
+    module, x, hx = made(cell, form, dtype)
+    args = (x, hx) if given else (x,)
+    with torch.no_grad():
+        first, second = module(*args), module(*args)
+    assert answers == [False, True] and same_form(first, second)
+    for a, b in zip(flat(first), flat(second), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+        assert a.data_ptr() != b.data_ptr() and not b.requires_grad
+    recorded = module(*args)
+    recorded = module(*args)
+    assert answers == [False, True, False, True] and same_form(first, recorded)
+    gradients = [
+        torch.autograd.grad([t.sum() for t in flat(m(*args))], m.parameters()) for m in (module, copy.deepcopy(module))
+    ]
+    assert answers[4:] == [True, False]
+    for a, b in zip([*flat(first), *gradients[0]], [*flat(recorded), *gradients[1]], strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@FORMS
+@EACH
+def test_mistakes_after_a_good_call_are_told_as_ever(cell, form, answers):
+    module, x, hx = made(cell, form)
+    h = hx[0] if cell == "lstm" else hx
+    wrong = [
+        (None, hx),
+        ("text", hx),
+        (x[..., :3], hx),
+        (x.double(), hx),
+        (x, "text"),
+        (x, [h, h, h]),
+        (x, (h,)),
+        (x, (h, None)),
+        (x, h[..., :4] if cell != "lstm" else (h, h[..., :4])),
+        (x, 7),
+    ]
+
+    def told(module, args):
+        try:
+            return None, module(*args)
+        except Exception as error:
+            return type(error), str(error)
+
+    for args in wrong:
+        module(x, hx)
+        fresh = copy.deepcopy(module)
+        assert told(module, args) == told(fresh, args)
+        assert told(module, args)[0] is not None
+    assert not any(answers[1::4])
+
+
+@FORMS
+def test_a_changed_module_is_seen(form, answers):
+    module, x, hx = made("lstm", form)
+    with torch.no_grad():
+        first = flat(module(x, hx))
+        with torch.no_grad():
+            module.get_parameter("bias_ih" if form == "step" else "bias_ih_l0").add_(1)
+        changed = flat(module(x, hx))  # the same parameters, other values
+        assert answers == [False, True] and not torch.equal(first[0], changed[0])
+        other = {name: p + 1 for name, p in module.named_parameters()}
+        replaced = flat(torch.func.functional_call(module, other, (x, hx)))
+        module.load_state_dict(other, assign=True)
+        torch.testing.assert_close(flat(module(x, hx)), replaced, rtol=0, atol=0)
+        assert not torch.equal(changed[0], replaced[0])
+        with pytest.raises(AttributeError):
+            module.no_such_parameter  # noqa: B018
+        module.double()
+        assert module(x.double(), tuple(s.double() for s in hx))[0].dtype == torch.float64
+    with pytest.raises(ValueError, match=r"dtype|float"):
+        module(x, hx)
+
+
+def test_a_changed_setting_is_seen():
+    layer, x = fastrnn.GRU(4, 5), torch.randn(3, 2, 4)
+    with torch.no_grad():
+        first = layer(x)[0]
+        layer.batch_first = True
+        assert torch.equal(layer(x.transpose(0, 1))[0].transpose(0, 1), first)
+        layer.batch_first = False
+        layer.weight_dtype = torch.bfloat16
+        layer(x)
+        rounded = layer(x)[0]
+        layer.weight_dtype = None
+        assert torch.equal(layer(x)[0], first) and not torch.equal(rounded, first)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@EACH
+def test_weights_packed_once_are_used_and_made_anew(cell, dtype, answers):
+    layer, x, hx = made(cell, "layer")
+    layer.weight_dtype = dtype
+    with torch.no_grad():
+        first = layer(x, hx)[0]
+        assert torch.equal(layer(x, hx)[0], first) and answers == [False, True]
+        layer.weight_hh_l0.mul_(2)
+        second = layer(x, hx)[0]
+        assert answers == [False, True, True] and not torch.equal(second, first)
+        fresh = copy.deepcopy(layer)
+        assert fresh._packed is not layer._packed and torch.equal(fresh(x, hx)[0], second)
+
+
+@EACH
+def test_what_stands_around_a_call_is_seen(cell, answers):
+    """Modes in which torch does something else than to run an operation as it stands."""
+    module, x, hx = made(cell, "layer")
+    with torch.no_grad():
+        expected = flat(module(x, hx))
+
+        class Mode(TorchDispatchMode):
+            seen = 0
+
+            def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+                Mode.seen += "fastrnn" in str(function)
+                return function(*args, **(kwargs or {}))
+
+        with Mode():
+            module(x, hx)
+        assert Mode.seen
+        with torch.autocast("cpu", torch.bfloat16):
+            assert module(x, hx)[0].dtype == torch.bfloat16
+        batched = torch.func.vmap(lambda a: module(a, hx)[0])(torch.stack([x, x]))
+        torch.testing.assert_close(batched[1], expected[0])
+        with forward_ad.dual_level():
+            assert forward_ad.unpack_dual(module(forward_ad.make_dual(x, x), hx)[0]).tangent is not None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tracing is deprecated, and warns of each size that is asked for
+            traced = torch.jit.trace(module, (x, hx), check_trace=False)
+        torch.testing.assert_close(traced(x + 1, hx)[0], module(x + 1, hx)[0])
+    assert not any(answers[:-1]) and answers[-1]
+    assert module(x, hx)[0].requires_grad
+    with torch.inference_mode():
+        assert not module(x, hx)[0].requires_grad
+    hooks = []
+    module.register_forward_hook(lambda *_: hooks.append(1))
+    module(x, hx)
+    assert hooks == [1]
+
+
+@FORMS
+def test_freed_storage_is_an_error_of_the_second_call_too(form):
+    for position in range(3):
+        module, x, hx = made("lstm", form)
+        module(x, hx)
+        (x, *hx)[position].untyped_storage().resize_(0)
+        with pytest.raises(RuntimeError, match="storage was freed"):
+            module(x, hx)
+
+
+def test_a_module_is_not_kept_alive_by_its_call():
+    module, x, hx = made("lstm", "layer")
+    module(x, hx)
+    alive = weakref.ref(module)
+    del module
+    gc.collect()
+    assert alive() is None
+
+
+def test_many_threads_may_call_one_module():
+    module, x, hx = made("gru", "layer")
+    with torch.no_grad():
+        expected, wrong = module(x, hx)[0], []
+
+        def run():
+            with torch.no_grad():
+                for _ in range(200):
+                    if not torch.equal(module(x, hx)[0], expected):
+                        wrong.append(1)
+
+        threads = [threading.Thread(target=run) for _ in range(4)]
+        for t in threads:
+            t.start()
+        for _ in range(50):
+            module.batch_first = False  # the others look anew
+        for t in threads:
+            t.join()
+    assert not wrong
+
+
+def test_arguments_of_the_function_in_c():
+    module, x, hx = made("gru", "layer")
+    module(x, hx)
+    again = module._last.again
+    with pytest.raises(TypeError, match="3 arguments"):
+        again(module._last, module._parameters, x)
+    assert again(module._last, None, x, hx, None) is None
+    assert again(module._last, {}, x, hx, None) is None
+    with pytest.raises(ValueError, match="eight functions"):
+        _cpu.again((), (), "gru", False, False, False, False, False, 0, None, None, None, None)
