@@ -90,7 +90,7 @@ inline void add_outer_panel(const Group<T>& a, const Terms& terms, const T* pane
                        stride, sum(tile), stride);
 #else
   constexpr int64_t pitch = Columns<T>::kPitch;
-  for_slices<NV>(terms.last - terms.first, false, [&](int64_t done, int64_t depth) {
+  for_slices<NV>(terms.last - terms.first, kTerms, [&](int64_t done, int64_t depth) {
     const bool add = done || (accumulate && whole);
     const int64_t k = terms.first + done, after = k + depth;
     Shares shares(from.next(panel + after * width, after == terms.last), depth * width * int64_t(sizeof(T)), a.size);

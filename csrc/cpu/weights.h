@@ -300,19 +300,19 @@ class TransposedWeights {
   // out (rows, columns of panel p of R) = dg W_hh; dg (rows, G*H), the part that goes through h; then: the panel that
   // is wanted after this one, or -1
   void hidden(int64_t p, int64_t then, int64_t rows, const T* dg, int64_t stride, T* out) const {
-    plain_product(rows, depth_, dg, stride, w_hh_, l_.R(), p, out, W2,
-                  From<T>{far_hh_, then < 0 ? nullptr : plain_row(w_hh_, depth_, l_.R(), then, 0)});
+    const From<T> from{far_hh_, then < 0 ? nullptr : plain_row(w_hh_, depth_, l_.R(), then, 0)};
+    plain_product(rows, depth_, dg, stride, w_hh_, l_.R(), p, out, W2, from.terms(rows), from);
   }
   // the same for I and W_ih; and slice by slice of G*H, each adding to what the ones before have left in out
   void input(int64_t p, int64_t rows, const T* dg, int64_t stride, T* out, int64_t out_stride) const {
-    plain_product(rows, depth_, dg, stride, w_ih_, l_.I, p, out, out_stride);
+    plain_product(rows, depth_, dg, stride, w_ih_, l_.I, p, out, out_stride, kTermsOfDx);
   }
   // Whether panel p of n columns is read where the weights lie, as whole ones of few rows are.
   bool lies(int64_t n, int64_t p) const { return p < lying(n); }
   bool packed() const { return !as_it_lies_; }
   template <class Body>
   void for_input_slices(Body&& body) const {
-    for_slices<2>(depth_, false, body);
+    for_slices<2>(depth_, kTermsOfDx, body);
   }
   void input_slice(int64_t k, int64_t depth, int64_t p, int64_t then, int64_t rows, const T* dg, int64_t stride, T* out,
                    int64_t out_stride) const {
