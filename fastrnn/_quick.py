@@ -34,21 +34,47 @@ _KEPT = 256  # calls: who has more shapes than that does not run a loop of steps
 _calls: dict[tuple[Any, ...], "_Call"] = {}
 
 
+class _Forgotten:
+    """What copies and pickles of a module begin without."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()
+
+
+class _Kept(_Forgotten):
+    def __init__(self, call: "_Call", settings: Any) -> None:
+        self.call, self.settings = call, settings
+
+
 class Again(torch.nn.Module):
     """A module of one layer, or a cell, that keeps the call which it made last, most often the next one too."""
 
-    _last: "_Call | None" = None
+    _kept_call: _Kept | None = None
+    _kept_settings: _Forgotten | None = None  # another one after each change of an attribute
     _packed: PackedOnce | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self.__dict__.pop("_last", None)  # whatever it is that changes, the next call looks at everything anew
         super().__setattr__(name, value)
+        self._changed()
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        self._changed()
+
+    def _changed(self) -> None:
+        if "_kept_settings" in self.__dict__:  # a new module has torch's attributes alone
+            self.__dict__["_kept_settings"] = _Forgotten()
+
+    def _settings(self) -> Any:
+        """To be asked before a call looks at any of them."""
+        return self._kept_settings or self.__dict__.setdefault("_kept_settings", _Forgotten())
 
     def _again(self, input: Any, hx: Any) -> Any:
         """What the module returns, where all is as it was in that call; else None."""
-        if _compiling() or (last := self._last) is None:
+        if _compiling() or (kept := self._kept_call) is None or kept.settings is not self._kept_settings:
             return None
-        return last.again(last, self._parameters, input, hx, self._packed)
+        call = kept.call
+        return call.again(call, self._parameters, input, hx, self._packed)
 
 
 def quick(
@@ -61,7 +87,7 @@ def quick(
     packed: PackedOnce | None = None,
     reverse: bool = False,
     batch_sizes: list[int] | None = None,
-    owner: Any = None,
+    owner: tuple[Again, Any] | None = None,
 ) -> Any:
     """One layer, checked and run; None where anything is out of the ordinary.
 
@@ -73,7 +99,8 @@ def quick(
         packed: where a layer without gradients finds its weights packed once; None: they are used as they are.
         reverse: from the last step to the first.
         batch_sizes: rows of each step, N in all, as `_checks.check_packed` wants them.
-        owner: an `Again` that always gives the same step and reverse, and no batch_sizes: it keeps this call.
+        owner: an `Again` that always gives the same step and reverse, and no batch_sizes, with its `_settings()`
+            from before any was looked at, since another thread may change them: it keeps this call.
 
     Returns: y (T, B, H), or (N, H), and h_n, or y and (h_n, c_n) for an LSTM, like the states; of a step the tuple
     of h_n, or of h_n and c_n.
@@ -90,7 +117,7 @@ def quick(
     if call is None:
         return None
     if owner is not None:
-        owner.__dict__["_last"] = call
+        owner[0].__dict__["_kept_call"] = _Kept(call, owner[1])
     if hx is not None and call.lstm:
         states = hx
     results: tuple[Tensor, ...]
@@ -170,7 +197,7 @@ def _on_gpu(x: Tensor) -> bool:
     return not x.is_cpu
 
 
-class _Call:
+class _Call(_Forgotten):
     """One layer on tensors of settled shapes, as `quick` describes them. That of a ragged batch is for any number of
     rows: `for_sizes` gives the one that runs."""
 
@@ -229,9 +256,6 @@ class _Call:
         call.reserve = ops._reserve_spec(self.cell, x, self.kind[1], self.on_gpu)
         call.large = call.large or x.nbytes >= _memory.LEAST_GRADIENT
         return call
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(None), ()  # copies and pickles of a module begin anew
 
     def fits(self, *tensors: Tensor) -> bool:
         """Whether it is for these tensors, now: x, weights (4), and as many states as it was made for."""

@@ -29,7 +29,7 @@ class _Cell(Again, torch.nn.RNNCellBase):
         _checks.check_sizes(input_size, hidden_size, Integral)
         super().__init__(input_size, hidden_size, bias, gates, device=device, dtype=dtype)
 
-    def _cell(self) -> str:
+    def _cell_name(self) -> str:
         raise NotImplementedError
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
@@ -46,8 +46,9 @@ class _Cell(Again, torch.nn.RNNCellBase):
         results = self._again(input, hx)
         if results is not None:
             return results
-        cell, weights = self._cell(), current_weights(self, CELL_WEIGHTS)
-        results = quick(cell, input, hx, weights, self.hidden_size, True, owner=self)
+        settings = self._settings()
+        cell, weights = self._cell_name(), current_weights(self, CELL_WEIGHTS)
+        results = quick(cell, input, hx, weights, self.hidden_size, True, owner=(self, settings))
         if results is None:
             results = run_step(cell, input, hx, weights)
         return tuple(results) if cell == "lstm" else results[0]
@@ -79,7 +80,7 @@ class RNNCell(_Cell):
         super().__init__(input_size, hidden_size, bias, 1, device, dtype)
         self.nonlinearity = nonlinearity
 
-    def _cell(self) -> str:
+    def _cell_name(self) -> str:
         return _checks.elman(self.nonlinearity)
 
 
@@ -99,7 +100,7 @@ class GRUCell(_Cell):
     ) -> None:
         super().__init__(input_size, hidden_size, bias, 3, device, dtype)
 
-    def _cell(self) -> str:
+    def _cell_name(self) -> str:
         return "gru"
 
 
@@ -119,5 +120,5 @@ class LSTMCell(_Cell):
     ) -> None:
         super().__init__(input_size, hidden_size, bias, 4, device, dtype)
 
-    def _cell(self) -> str:
+    def _cell_name(self) -> str:
         return "lstm"

@@ -101,7 +101,7 @@ class _Recurrent(Again, torch.nn.RNNBase):
         results = self._again(input, hx)
         if results is not None:
             return results
-        weights = current_weights(self, self._flat_weights_names)
+        settings, weights = self._settings(), current_weights(self, self._flat_weights_names)
         cell = _CELL_OF_MODE[self.mode]
         if (
             self.num_layers == 1
@@ -111,7 +111,7 @@ class _Recurrent(Again, torch.nn.RNNBase):
             results = (
                 run_packed(cell, input, hx, weights, self.hidden_size)
                 if self._packed is None and isinstance(input, PackedSequence)
-                else quick(cell, input, hx, weights, self.hidden_size, packed=self._packed, owner=self)
+                else quick(cell, input, hx, weights, self.hidden_size, packed=self._packed, owner=(self, settings))
             )
             if results is not None:
                 return results

@@ -217,6 +217,31 @@ def test_a_module_is_not_kept_alive_by_its_call():
     assert alive() is None
 
 
+def test_a_call_that_was_under_way_when_a_setting_changed_is_not_taken(monkeypatch):
+    """Another thread's call, between the first look at the settings and the last moment of the change."""
+    layer, x = fastrnn.GRU(4, 5), torch.randn(3, 3, 4)
+    with torch.no_grad():
+        plain, first = torch.nn.Module.__setattr__, layer(x)[0]
+
+        def slowly(module, name, value):
+            layer(x)
+            plain(module, name, value)
+            if name == "batch_first" and value:
+                settings.append(layer._kept_settings)  # what a call had read that keeps its results now
+
+        settings = []
+        monkeypatch.setattr(torch.nn.Module, "__setattr__", slowly)
+        layer.batch_first = True
+        monkeypatch.undo()
+        layer.__dict__["_kept_call"] = _quick._Kept(layer._kept_call.call, settings[0])
+        second = layer(x)[0]
+        assert not torch.equal(second, first)
+        torch.testing.assert_close(second, layer(x)[0], rtol=0, atol=0)
+        del layer.batch_first
+        with pytest.raises(AttributeError, match="batch_first"):
+            layer(x)
+
+
 def test_many_threads_may_call_one_module():
     module, x, hx = made("gru", "layer")
     with torch.no_grad():
@@ -241,10 +266,10 @@ def test_many_threads_may_call_one_module():
 def test_arguments_of_the_function_in_c():
     module, x, hx = made("gru", "layer")
     module(x, hx)
-    again = module._last.again
+    again = module._kept_call.call.again
     with pytest.raises(TypeError, match="3 arguments"):
-        again(module._last, module._parameters, x)
-    assert again(module._last, None, x, hx, None) is None
-    assert again(module._last, {}, x, hx, None) is None
+        again(module._kept_call.call, module._parameters, x)
+    assert again(module._kept_call.call, None, x, hx, None) is None
+    assert again(module._kept_call.call, {}, x, hx, None) is None
     with pytest.raises(ValueError, match="eight functions"):
         _cpu.again((), (), "gru", False, False, False, False, False, 0, None, None, None, None)

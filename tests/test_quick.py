@@ -108,9 +108,9 @@ def test_the_last_call_is_not_taken_for_another_one():
 def test_copies_and_pickles_leave_the_last_call_behind(cell):
     for module, x in ((STEPS[cell](4, 5), torch.randn(2, 4)), (LAYERS[cell](4, 5), torch.randn(3, 2, 4))):
         expected = module(x)[0]
-        assert module._last is not None
+        assert module._kept_call is not None
         for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
-            assert other._last is None
+            assert other._kept_call is None
             assert torch.equal(other(x)[0], expected)
 
 

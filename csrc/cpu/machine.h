@@ -21,8 +21,9 @@ struct Machine {
   // Whether a dot product of bf16 pairs takes no longer than one fp32 multiply-add (AMD). On Intel's processors it
   // takes four times as long, twice as long as the two that it replaces.
   bool fast_dots = false;
-  // Whether a vector's division takes no longer than an approximate one with a correction (AMD). A cell takes a sixth less
-  // time by it on Zen 5, and a layer up to a hundredth less on Zen 4; on Intel's processors it was not tried.
+  // Whether a vector's division takes no longer than an approximate one with a correction (AMD's
+  // with AVX-512; by AVX2 cells always divide). A cell takes a sixth less time by it on Zen 5, a layer up to a hundredth
+  // less on Zen 4; on Intel's processors it was not tried.
   bool fast_division = false;
   // Whether a product of one row, which is as fast as its weights come, asks for them ahead: on Zen 5 four gates' panels
   // then come at four fifths of what the second-level cache gives, in place of three, and others from the third a tenth to
@@ -34,7 +35,8 @@ struct Machine {
   int64_t slice_bytes = 64 << 10;
   // Panels that are so many bytes together are asked for while the ones before are in work; forward's, which hold all
   // gates, from a size of their own on. The second-level cache's size: to ask for what is there already makes a product
-  // 5 % slower. Zen 5 fetches forward's soon enough by itself up to the second size.
+  // 5 % slower. Zen 5 fetches forward's soon enough by itself up to the second size. Measured on Intel's processors, Zen 4
+  // and Zen 5, and taken for good on others.
   int64_t far_bytes = 2 << 20, far_gate_bytes = 0;
   bool short_slices = true;        // of far panels that few rows use (tile.h)
   int64_t second_level = 1 << 20;  // bytes of a core's second-level cache

@@ -189,9 +189,10 @@ FASTRNN_NOINLINE void unpacked_rows(int64_t first, int64_t last, int64_t K, cons
 
 // out (rows, NV vectors) = bias + a (rows, K values) * w^T, w (columns, K) row-major: panel_product (tile.h) with weights
 // as they lie, for a call of few rows, where to pack them would cost more than to multiply by them. Rows go four by
-// four, so that each load serves four products; one beside others as those, so that its sums are as theirs. gate_stride: rows of w from one vector of the panel to the next; n: how many lanes of a vector are there; the
-// others become bias alone, and w is not read for them. far: w comes from beyond the second-level cache, where a
-// processor does not fetch rows of a page each by itself soon enough.
+// four, so that each load serves four products; one beside others as those, so that its sums are as theirs.
+// gate_stride: rows of w from one vector of the panel to the next; n: how many lanes of a vector are there; the others
+// become bias alone, and w is not read for them. far: w comes from beyond the second-level cache, where a processor does
+// not fetch rows of a page each by itself soon enough.
 template <class T, int NV>
 inline void unpacked_product(int64_t rows, int64_t K, const T* a, int64_t row_stride, const void* w,
                              int64_t gate_stride, const int64_t (&n)[NV], const T* bias, T* out, bool far) {

@@ -1,4 +1,7 @@
 // The CPU building blocks for one vector width: exp-based functions, storage types, transposition, the tile.
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -9,7 +12,7 @@
 
 #include "../../csrc/cpu/math.h"
 #include "../../csrc/cpu/pack.h"
-#include "../../csrc/cpu/tile.h"
+#include "../../csrc/cpu/unpacked.h"
 #include "check.h"
 
 using namespace fastrnn;
@@ -180,6 +183,71 @@ void check_product() {
     }
 }
 
+// Random values that end where memory ends: who reads behind them dies.
+template <class T>
+class AtTheEnd {
+ public:
+  AtTheEnd(int64_t count, std::mt19937& random) {
+    const size_t page = size_t(sysconf(_SC_PAGESIZE)), bytes = size_t(count) * sizeof(T);
+    size_ = (bytes + page - 1) / page * page + page;
+    base_ = static_cast<char*>(mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    CHECK(base_ != MAP_FAILED && mprotect(base_ + size_ - page, page, PROT_NONE) == 0, "mmap");
+    values_ = reinterpret_cast<T*>(base_ + size_ - page - bytes);
+    std::uniform_real_distribution<double> uniform(-1, 1);
+    for (int64_t i = 0; i < count; ++i) values_[i] = T(uniform(random));
+  }
+  AtTheEnd(const AtTheEnd&) = delete;
+  ~AtTheEnd() { munmap(base_, size_); }
+  const T* data() const { return values_; }
+
+ private:
+  char* base_;
+  size_t size_;
+  T* values_;
+};
+
+// Dot products of rows with weights as they lie: of one row by each of its loops, and of several; with lanes that are not
+// there.
+template <class T>
+void check_unpacked() {
+  constexpr int L = kLanes<T>, NV = 2;
+  constexpr double most = sizeof(T) == 8 ? 1e-13 : 3e-5;
+  std::mt19937 random(2);
+  std::vector<T> bias(size_t(NV * L), T(0.5));
+  for (int64_t K : {1, 3, 16, 33, 64, 130})
+    for (int64_t last = 1; last <= L; ++last) {
+      const int64_t n[NV] = {L + 3, last};  // more than a vector are a vector
+      const AtTheEnd<T> w((L + last) * K, random);
+      for (int64_t rows : {1, 2, 3, 4, 7, 8}) {
+        const AtTheEnd<T> a(rows * K, random);
+        const auto expected = [&](int64_t r, int64_t j) {
+          double sum = 0;
+          for (int64_t k = 0; k < K; ++k) sum += double(a.data()[r * K + k]) * double(w.data()[j * K + k]);
+          return sum;
+        };
+        for (bool far : {false, true}) {
+          std::vector<T> out(size_t(rows * NV * L), T(-7));
+          unpacked_product<T, NV>(rows, K, a.data(), K, w.data(), L, n, bias.data(), out.data(), far);
+          for (int64_t r = 0; r < rows; ++r)
+            for (int64_t j = 0; j < NV * L; ++j) {
+              const double sum = 0.5 + (j < L + last ? expected(r, j) : 0), found = out[size_t(r * NV * L + j)];
+              CHECK(std::abs(sum - found) < most, "unpacked, row %d of %d, K %d", int(r), int(rows), int(K));
+            }
+        }
+        if (rows > 1) continue;
+        const T* tail = w.data() + L * K;
+        constexpr int Q = L < 4 ? L : 4;
+        const Vec<T> ways[] = {dot_products_of_row<T, 1, true>(K, a.data(), tail, last),
+                               dot_products_of_row<T, 1, false>(K, a.data(), tail, last),
+                               dot_products_of_row<T, Q, false>(K, a.data(), tail, last)};
+        for (const Vec<T>& v : ways)
+          for (int l = 0; l < L; ++l)
+            CHECK(l < last ? std::abs(v[l] - expected(0, L + l)) < most : v[l] == 0, "lane %d of %d, K %d", l,
+                  int(last), int(K));
+      }
+    }
+}
+
 // A slice is dealt out whole and in order, nothing of it to the first tile, little more than there is.
 void check_shares() {
   static const char slice[1] = {};
@@ -242,5 +310,7 @@ int main() {
   check_product<float, 3>();
   check_product<float, 4>();
   check_product<double, 4>();
+  check_unpacked<float>();
+  check_unpacked<double>();
   return report("simd");
 }
