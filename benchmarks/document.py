@@ -149,7 +149,9 @@ def _means(rows: Sequence[Row]) -> str:
         figures.append([v for r in against_all if (v := r.median(over_best_peer)) is not None])
         losses = sum(value < 1 for value in figures[-1])
         texts = [ratio(statistics.geometric_mean(values)) if values else "" for values in figures]
-        lines.append([CELLS[cell], f"{MODES[mode]}, {threads_text(threads)}", *texts, str(losses)])
+        lines.append(
+            [CELLS[cell], f"{MODES[mode]}, {threads_text(threads)}", *texts, str(losses) if figures[-1] else ""]
+        )
     return table(["cell", "what", *(f"over {p}" for p in peers), "over the best", "slower than the best"], lines)
 
 

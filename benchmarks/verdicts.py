@@ -43,7 +43,7 @@ class Row:
         return any(record.get("quiet", True) for record, _ in self.pairs)
 
     def with_most_rivals(self) -> Row:
-        """The runs that timed the most other libraries: a run with torch.nn alone says nothing of the best of all."""
+        """The runs that timed the most other libraries."""
         counts = [sum(name not in NOT_RIVALS for name in record.get("spreads", ())) for record, _ in self.pairs]
         return Row(tuple(pair for pair, n in zip(self.pairs, counts, strict=True) if n == max(counts)))
 
@@ -86,8 +86,9 @@ def over(peer: str, mine: str = OURS) -> Figure:
 
 
 def over_best_peer(record: Record, run: dict[str, Any]) -> float | None:
-    rival = best_rival(record)
-    return None if rival is None or OURS not in record["spreads"] else speed_up(record, rival)
+    """None where torch.nn is the only other library: that says nothing of the best of all."""
+    rival, others = best_rival(record), {*record["spreads"]} - {*NOT_RIVALS, "torch"}
+    return None if rival is None or OURS not in record["spreads"] or not others else speed_up(record, rival)
 
 
 def percent_of_limit(record: Record, run: dict[str, Any]) -> float | None:

@@ -121,6 +121,13 @@ def test_the_best_of_all_peers_is_sought_where_all_were_timed():
     assert judge(target, rows_of([run(alone), run(disturbed)])).checks == ()
 
 
+def test_torch_alone_says_nothing_of_the_best_of_all_peers():
+    rows = rows_of([run(record(torch=4, fastrnn=2))])
+    target = Target("1", "", "over best peer", everywhere(1.0))
+    assert rows[0].median(VALUES["over best peer"]) is None
+    assert judge(target, rows).checks == ()
+
+
 def test_bounds_of_the_training_table_are_its_ratios_and_never_below_one():
     assert TRAIN["gru"]["A"] == pytest.approx(14.3 / 1.27, abs=0.01)
     assert min(bound for bounds in TRAIN.values() for bound in bounds.values()) >= 1
