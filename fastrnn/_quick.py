@@ -2,7 +2,7 @@
 
 A step of decoding or control lasts as long in the kernel as a few dozen operations in Python. So the tensors of a call
 are looked through once, and what was found is kept for calls with tensors alike: the same shapes, strides, dtype and
-device (`fastrnn._guards`). A module first asks the call that it made last, in C (`Again`); others are found by their
+device (`fastrnn._guards`). A module first asks the call that it made last, in C (`fastrnn._again`); others are found by their
 shapes. Of ragged batches hardly two have as many rows, so for them the number of rows is free, and a call for the batch
 sizes at hand is made from what was kept. What is out of the ordinary, also every error, is declined, and the long way
 (`fastrnn._run`, `autograd`, `ops`) deals with it.
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd import Function, forward_ad
 
 from fastrnn import _cuda, _cuda_layer, _guards, _memory, _native, autograd, ops
+from fastrnn._again import Again, Forgotten, Kept
 from fastrnn._checks import GATES
 from fastrnn._packed import PackedOnce
 
@@ -32,49 +33,6 @@ CELL_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 _KEPT = 256  # calls: who has more shapes than that does not run a loop of steps
 
 _calls: dict[tuple[Any, ...], "_Call"] = {}
-
-
-class _Forgotten:
-    """What copies and pickles of a module begin without."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(None), ()
-
-
-class _Kept(_Forgotten):
-    def __init__(self, call: "_Call", settings: Any) -> None:
-        self.call, self.settings = call, settings
-
-
-class Again(torch.nn.Module):
-    """A module of one layer, or a cell, that keeps the call which it made last, most often the next one too."""
-
-    _kept_call: _Kept | None = None
-    _kept_settings: _Forgotten | None = None  # another one after each change of an attribute
-    _packed: PackedOnce | None = None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        self._changed()
-
-    def __delattr__(self, name: str) -> None:
-        super().__delattr__(name)
-        self._changed()
-
-    def _changed(self) -> None:
-        if "_kept_settings" in self.__dict__:  # a new module has torch's attributes alone
-            self.__dict__["_kept_settings"] = _Forgotten()
-
-    def _settings(self) -> Any:
-        """To be asked before a call looks at any of them."""
-        return self._kept_settings or self.__dict__.setdefault("_kept_settings", _Forgotten())
-
-    def _again(self, input: Any, hx: Any) -> Any:
-        """What the module returns, where all is as it was in that call; else None."""
-        if _compiling() or (kept := self._kept_call) is None or kept.settings is not self._kept_settings:
-            return None
-        call = kept.call
-        return call.again(call, self._parameters, input, hx, self._packed)
 
 
 def quick(
@@ -117,7 +75,7 @@ def quick(
     if call is None:
         return None
     if owner is not None:
-        owner[0].__dict__["_kept_call"] = _Kept(call, owner[1])
+        owner[0].__dict__["_kept_call"] = Kept(call, owner[1])
     if hx is not None and call.lstm:
         states = hx
     results: tuple[Tensor, ...]
@@ -197,7 +155,7 @@ def _on_gpu(x: Tensor) -> bool:
     return not x.is_cpu
 
 
-class _Call(_Forgotten):
+class _Call(Forgotten):
     """One layer on tensors of settled shapes, as `quick` describes them. That of a ragged batch is for any number of
     rows: `for_sizes` gives the one that runs."""
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from fastrnn import _checks
-from fastrnn._quick import CELL_WEIGHTS, Again, quick
+from fastrnn._again import Again
+from fastrnn._quick import CELL_WEIGHTS, quick
 from fastrnn._run import run_step
 from fastrnn.modules import current_weights
 
@@ -30,6 +31,7 @@ class _Cell(Again, torch.nn.RNNCellBase):
         super().__init__(input_size, hidden_size, bias, gates, device=device, dtype=dtype)
 
     def _cell_name(self) -> str:
+        """The kernels' name of the cell, which each class gives."""
         raise NotImplementedError
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:

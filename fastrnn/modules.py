@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn import _checks, autograd
+from fastrnn._again import Again
 from fastrnn._packed import PackedOnce
-from fastrnn._quick import Again, quick
+from fastrnn._quick import quick
 from fastrnn._run import run_layers, run_packed
 
 __all__ = ["GRU", "LSTM", "RNN"]

@@ -13,7 +13,7 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fastrnn
-from fastrnn import _cpu, _quick
+from fastrnn import _again, _cpu
 
 pytestmark = [pytest.mark.cpu, pytest.mark.usefixtures("no_calls_kept")]
 
@@ -22,14 +22,14 @@ pytestmark = [pytest.mark.cpu, pytest.mark.usefixtures("no_calls_kept")]
 def answers(monkeypatch):
     """Whether each call was answered by the one before."""
     found = []
-    ask = _quick.Again._again
+    ask = _again.Again._again
 
     def asked(self, input, hx):
         results = ask(self, input, hx)
         found.append(results is not None)
         return results
 
-    monkeypatch.setattr(_quick.Again, "_again", asked)
+    monkeypatch.setattr(_again.Again, "_again", asked)
     return found
 
 
@@ -233,7 +233,7 @@ def test_a_call_that_was_under_way_when_a_setting_changed_is_not_taken(monkeypat
         monkeypatch.setattr(torch.nn.Module, "__setattr__", slowly)
         layer.batch_first = True
         monkeypatch.undo()
-        layer.__dict__["_kept_call"] = _quick._Kept(layer._kept_call.call, settings[0])
+        layer.__dict__["_kept_call"] = _again.Kept(layer._kept_call.call, settings[0])
         second = layer(x)[0]
         assert not torch.equal(second, first)
         torch.testing.assert_close(second, layer(x)[0], rtol=0, atol=0)
