@@ -2,10 +2,10 @@
 
 A step of decoding or control lasts as long in the kernel as a few dozen operations in Python. So the tensors of a call
 are looked through once, and what was found is kept for calls with tensors alike: the same shapes, strides, dtype and
-device (`fastrnn._guards`). A module first asks the call that it made last, in C (`fastrnn._again`); others are found by their
-shapes. Of ragged batches hardly two have as many rows, so for them the number of rows is free, and a call for the batch
-sizes at hand is made from what was kept. What is out of the ordinary, also every error, is declined, and the long way
-(`fastrnn._run`, `autograd`, `ops`) deals with it.
+device (`fastrnn._guards`). A module first asks the call that it made last, in C (`fastrnn._again`); others are found by
+their shapes. Of ragged batches hardly two have as many rows, so for them the number of rows is free, and a call for the
+batch sizes at hand is made from what was kept. What is out of the ordinary, also every error, is declined, and the long
+way (`fastrnn._run`, `autograd`, `ops`) deals with it.
 """
 
 from collections.abc import Sequence
