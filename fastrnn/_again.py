@@ -1,12 +1,23 @@
 """A module's call like its last one: it keeps that call, and asks it first, in C (csrc/cpu/again.h)."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch.nn.modules import module as torch_module
 
+from fastrnn import _native
 from fastrnn._packed import PackedOnce
 
 _compiling = torch.compiler.is_compiling
+
+_repeated = _native.load("_cpu").repeated(
+    (
+        torch_module._global_backward_hooks,
+        torch_module._global_backward_pre_hooks,
+        torch_module._global_forward_hooks,
+        torch_module._global_forward_pre_hooks,
+    )
+)
 
 
 class Forgotten:
@@ -16,11 +27,17 @@ class Forgotten:
         return type(None), ()
 
 
-class Kept(Forgotten):
-    """A `_quick._Call`, and what stood for the settings before it looked at them."""
+class Kept(NamedTuple):
+    """A `_quick._Call` with its `again`, what stood for the settings before it looked at them, and the `forward` that
+    found it."""
 
-    def __init__(self, call: Any, settings: Any) -> None:
-        self.call, self.settings = call, settings
+    call: Any
+    again: Any
+    settings: Any
+    forward: Any
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()  # as Forgotten
 
 
 class Again(torch.nn.Module):
@@ -29,6 +46,7 @@ class Again(torch.nn.Module):
     _kept_call: Kept | None = None
     _kept_settings: Forgotten | None = None  # another one after each change of an attribute
     _packed: PackedOnce | None = None
+    _plain_forward: Any = None  # the class's own `forward`, which a subclass or a user may put another in the place of
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -46,9 +64,13 @@ class Again(torch.nn.Module):
         """To be asked before a call looks at any of them."""
         return self._kept_settings or self.__dict__.setdefault("_kept_settings", Forgotten())
 
-    def _again(self, input: Any, hx: Any) -> Any:
-        """What the module returns, where all is as it was in that call; else None."""
-        if _compiling() or (kept := self._kept_call) is None or kept.settings is not self._kept_settings:
-            return None
-        call = kept.call
-        return call.again(call, self._parameters, input, hx, self._packed)
+    def _keep(self, call: Any, settings: Any) -> None:
+        self.__dict__["_kept_call"] = Kept(call, call.again, settings, type(self)._plain_forward)
+
+    def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
+        """What torch runs of a module's call: hooks and `forward`, or at once what they would give."""
+        if not (kwargs or _compiling()):
+            results = _repeated(self, args)
+            if results is not None:
+                return results
+        return super()._call_impl(*args, **kwargs)

@@ -96,6 +96,12 @@ def bf16_in_use() -> str:
     return kernels.bf16()
 
 
+def tensors_in_use() -> str:
+    """How the kernels make their results: by torch's C functions, or where those are not as expected, or
+    FASTRNN_TORCH_C=0 says so, by Tensor.new."""
+    return "torch's C functions" if kernels.makes_tensors() else "Tensor.new"
+
+
 def openmp_runtime() -> str:
     """Path of the OpenMP runtime the kernels use, or a text that says there is none."""
     return _runtimes[kernels.ISA] or "none found: every call runs on one thread"

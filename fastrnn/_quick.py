@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd import Function, forward_ad
 
 from fastrnn import _cuda, _cuda_layer, _guards, _memory, _native, autograd, ops
-from fastrnn._again import Again, Forgotten, Kept
+from fastrnn._again import Again, Forgotten
 from fastrnn._checks import GATES
 from fastrnn._packed import PackedOnce
 
@@ -75,7 +75,7 @@ def quick(
     if call is None:
         return None
     if owner is not None:
-        owner[0].__dict__["_kept_call"] = Kept(call, owner[1])
+        owner[0]._keep(call, owner[1])
     if hx is not None and call.lstm:
         states = hx
     results: tuple[Tensor, ...]
@@ -279,7 +279,7 @@ class _OneLayer(Function):
         if call.on_gpu:
             reserve = ops._empty((size,), tensors[0], dtype)
         else:
-            reserve = ops._reserve((size,), tensors[0], dtype) if size else ops._NOTHING
+            reserve = ops._reserve(size, tensors[0], dtype) if size else ops._NOTHING
         results = call.run(None, reserve if size else None, *tensors)
         ctx.set_materialize_grads(False)
         saved = (*tensors, results[0], reserve)
@@ -309,4 +309,7 @@ class _OneLayer(Function):
         return (None, dx, dw_ih, dw_hh, db_ih, db_hh, *(dhx, dcx)[: len(saved) - 7])
 
 
-_ASKED = _grad_enabled, _dispatch_modes, _tracing, _threads, forward_ad, ops._new, autograd._apply, _OneLayer
+# as autograd._apply finds it, where no transform of functorch's stands around the call
+_record = super(Function, _OneLayer).apply
+
+_ASKED = _grad_enabled, _dispatch_modes, _tracing, _threads, forward_ad, ops._new, _record

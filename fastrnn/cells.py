@@ -45,15 +45,14 @@ class _Cell(Again, torch.nn.RNNCellBase):
 
         Errors: `fastrnn.functional.rnn_cell`, `gru_cell` and `lstm_cell`.
         """
-        results = self._again(input, hx)
-        if results is not None:
-            return results
         settings = self._settings()
         cell, weights = self._cell_name(), current_weights(self, CELL_WEIGHTS)
         results = quick(cell, input, hx, weights, self.hidden_size, True, owner=(self, settings))
         if results is None:
             results = run_step(cell, input, hx, weights)
         return tuple(results) if cell == "lstm" else results[0]
+
+    _plain_forward = forward
 
 
 class RNNCell(_Cell):

@@ -40,6 +40,7 @@ def describe() -> dict[str, str]:
         # What was compiled and cannot run here explains a missing tier, e.g. AVX-512 on an AVX2 machine.
         facts["CPU ISA built"] = ", ".join(built)
         facts["bf16 products"] = _native.bf16_in_use()
+        facts["new tensors by"] = _native.tensors_in_use()
         facts["OpenMP runtime"] = _native.openmp_runtime()
         facts["CUDA"] = _cuda.info()
     except ImportError as error:

@@ -99,9 +99,6 @@ class _Recurrent(Again, torch.nn.RNNBase):
         Returns:
             output, with D*P features, and h_n, or output and (h_n, c_n) for an LSTM.
         """
-        results = self._again(input, hx)
-        if results is not None:
-            return results
         settings, weights = self._settings(), current_weights(self, self._flat_weights_names)
         cell = _CELL_OF_MODE[self.mode]
         if (
@@ -130,6 +127,8 @@ class _Recurrent(Again, torch.nn.RNNBase):
         )
         layer = self.recurrent_layer if self._packed is None else self._packed.recurrent_layer
         return run_layers(stack, input, hx, weights, layer)
+
+    _plain_forward = forward
 
 
 class RNN(_Recurrent):

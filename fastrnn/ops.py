@@ -76,10 +76,11 @@ def _reserve_spec(cell: str, x: Tensor, units: int, on_gpu: bool) -> tuple[int, 
     return rows * per_row + once, dtype
 
 
-def _reserve(size: tuple[int], x: Tensor, dtype: torch.dtype) -> Tensor:
+def _reserve(size: int, x: Tensor, dtype: torch.dtype) -> Tensor:
     """Memory for so many values beside x, which is on the CPU."""
-    large = _memory.take(size, dtype)
-    return _empty(size, x, dtype) if large is None else large
+    if size * dtype.itemsize >= _memory.LEAST and (large := _memory.take((size,), dtype)) is not None:
+        return large
+    return _new(x, size) if dtype is x.dtype else _empty((size,), x, dtype)
 
 
 def _new_gradient(x: Tensor, *sizes: int) -> Tensor:
@@ -113,7 +114,7 @@ def _forward_kernel(
     reserve = _NOTHING
     if training:
         size, dtype = _reserve_spec(cell, x, units, False)
-        reserve = _reserve((size,), x, dtype)
+        reserve = _reserve(size, x, dtype)
     x, x_step, x_row = _strided(x)  # type: ignore[assignment]
     y_step, y_row = (batch * width if batch_sizes is None else 0), width
     # every temporary below must live until the kernel returns

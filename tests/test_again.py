@@ -22,14 +22,14 @@ pytestmark = [pytest.mark.cpu, pytest.mark.usefixtures("no_calls_kept")]
 def answers(monkeypatch):
     """Whether each call was answered by the one before."""
     found = []
-    ask = _again.Again._again
+    ask = _again._repeated
 
-    def asked(self, input, hx):
-        results = ask(self, input, hx)
+    def asked(module, args):
+        results = ask(module, args)
         found.append(results is not None)
         return results
 
-    monkeypatch.setattr(_again.Again, "_again", asked)
+    monkeypatch.setattr(_again, "_repeated", asked)
     return found
 
 
@@ -198,6 +198,92 @@ def test_what_stands_around_a_call_is_seen(cell, answers):
     assert hooks == [1]
 
 
+def repeated(module, args):
+    """The last of two results."""
+    with torch.no_grad():
+        module(*args)
+        return flat(module(*args))[0]
+
+
+@FORMS
+def test_hooks_of_every_kind_run(form):
+    module, x, hx = made("gru", form)
+    plain = repeated(module, (x, hx))
+    ran = []
+
+    def forward_hook(module, args, result):
+        ran.append("forward")
+
+    def pre_hook(module, args):
+        ran.append("before")
+        return args[0] + 1, args[1]
+
+    def backward_hook(module, *gradients):
+        ran.append("backward")
+
+    everywhere = torch.nn.modules.module
+    for register, hook in (
+        (module.register_forward_hook, forward_hook),
+        (module.register_forward_pre_hook, pre_hook),
+        (module.register_full_backward_hook, backward_hook),
+        (module.register_full_backward_pre_hook, backward_hook),
+        (everywhere.register_module_forward_hook, forward_hook),
+        (everywhere.register_module_forward_pre_hook, pre_hook),
+        (everywhere.register_module_full_backward_hook, backward_hook),
+        (everywhere.register_module_full_backward_pre_hook, backward_hook),
+    ):
+        before, handle = len(ran), register(hook)
+        try:
+            changed = repeated(module, (x, hx))
+            module(x.clone().requires_grad_(), hx)[0].sum().backward()
+        finally:
+            handle.remove()
+        assert len(ran) - before == (1 if hook is backward_hook else 3), hook
+        assert torch.equal(changed, plain) == (hook is not pre_hook)
+        assert torch.equal(repeated(module, (x, hx)), plain)
+
+
+@FORMS
+def test_another_forward_is_run(form, answers, monkeypatch):
+    """A subclass's, an object's own, and one put in the place of the class's."""
+    module, x, hx = made("gru", form)
+    plain = repeated(module, (x, hx))
+    assert answers.pop() and not answers.pop()
+
+    once = type(module).forward
+
+    def doubled(self, *args):
+        out = once(self, *args)
+        return out * 2 if isinstance(out, torch.Tensor) else (out[0] * 2, out[1])
+
+    twice = type("Twice", (type(module),), {"forward": doubled})(4, 5)
+    twice.load_state_dict(module.state_dict())
+    assert torch.equal(repeated(twice, (x, hx)), 2 * plain)
+    own = copy.deepcopy(module)
+    own.forward = lambda *args: twice.forward(*args)
+    assert torch.equal(repeated(own, (x, hx)), 2 * plain)
+    del own.forward
+    assert torch.equal(repeated(own, (x, hx)), plain) and answers.pop()
+    monkeypatch.setattr(type(module), "forward", doubled)
+    assert torch.equal(repeated(own, (x, hx)), 2 * plain)
+    assert not any(answers[:4])
+
+
+@FORMS
+def test_arguments_by_name(form, answers):
+    module, x, hx = made("gru", form)
+    with torch.no_grad():
+        first = flat(module(x, hx))
+        for result in (module(input=x, hx=hx), module(x, hx=hx)):
+            assert all(map(torch.equal, flat(result), first))
+    assert answers == [False]
+    for wrong in ((), (x, hx, None)):
+        with pytest.raises(TypeError, match="positional argument"):
+            module(*wrong)
+    with pytest.raises(TypeError, match="unexpected keyword argument"):
+        module(x, hidden=hx)
+
+
 @FORMS
 def test_freed_storage_is_an_error_of_the_second_call_too(form):
     for position in range(3):
@@ -233,7 +319,7 @@ def test_a_call_that_was_under_way_when_a_setting_changed_is_not_taken(monkeypat
         monkeypatch.setattr(torch.nn.Module, "__setattr__", slowly)
         layer.batch_first = True
         monkeypatch.undo()
-        layer.__dict__["_kept_call"] = _again.Kept(layer._kept_call.call, settings[0])
+        layer._keep(layer._kept_call.call, settings[0])
         second = layer(x)[0]
         assert not torch.equal(second, first)
         torch.testing.assert_close(second, layer(x)[0], rtol=0, atol=0)
@@ -271,5 +357,10 @@ def test_arguments_of_the_function_in_c():
         again(module._kept_call.call, module._parameters, x)
     assert again(module._kept_call.call, None, x, hx, None) is None
     assert again(module._kept_call.call, {}, x, hx, None) is None
-    with pytest.raises(ValueError, match="eight functions"):
+    assert _again._repeated(module, (x, hx)) is not None
+    for other, args in ((torch.nn.GRU(4, 5), (x, hx)), (module, [x, hx]), (module, ()), (fastrnn.GRU(4, 5), (x, hx))):
+        assert _again._repeated(other, args) is None
+    with pytest.raises(TypeError, match="1 arguments"):
+        _again._repeated(module)
+    with pytest.raises(ValueError, match="seven functions"):
         _cpu.again((), (), "gru", False, False, False, False, False, 0, None, None, None, None)

@@ -77,7 +77,7 @@ def test_without_memory_torch_says_so(monkeypatch):
 
     monkeypatch.setattr(_memory.mmap, "mmap", none_left)
     assert _memory.take((LARGE,), torch.float32) is None
-    assert ops._reserve((LARGE,), torch.zeros(1), torch.float32).shape == (LARGE,)
+    assert ops._reserve(LARGE, torch.zeros(1), torch.float32).shape == (LARGE,)
 
 
 def test_a_process_may_end_with_a_graph():

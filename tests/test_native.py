@@ -92,6 +92,72 @@ def test_missing_module_says_what_to_run(missing):
     assert "ImportError" in done.stderr and "pip install" in done.stderr, done.stderr
 
 
+RESULTS = """
+import hashlib, torch, fastrnn
+digest = hashlib.sha256()
+for dtype in torch.float32, torch.float64, torch.bfloat16, torch.float16:
+    for layer in fastrnn.LSTM(3, 4, dtype=dtype), fastrnn.GRU(3, 4, bidirectional=True, dtype=dtype):
+        torch.manual_seed(0)
+        for p in layer.parameters():
+            torch.nn.init.uniform_(p)
+        for shape in (5, 2, 3), (1, 1, 3):
+            output, states = layer(torch.rand(shape).to(dtype).requires_grad_())
+            output.sum().backward()
+            states = states if isinstance(states, tuple) else (states,)
+            for t in output, *states, *(p.grad for p in layer.parameters()):
+                digest.update(repr((t.dtype, t.shape, t.stride(), t.device, type(t).__name__)).encode())
+                digest.update(t.detach().contiguous().view(torch.uint8).numpy().tobytes())
+print(fastrnn._native.tensors_in_use(), digest.hexdigest(), sep=": ")
+"""
+
+
+def test_results_do_not_depend_on_who_makes_them():
+    by_c, by_python = (python(RESULTS, FASTRNN_TORCH_C=wanted) for wanted in ("", "0"))
+    assert not by_c.returncode and not by_python.returncode, by_c.stderr + by_python.stderr
+    (c, first), (new, second) = by_c.stdout.split(": "), by_python.stdout.split(": ")
+    assert (c, new) == ("torch's C functions", "Tensor.new")
+    assert first == second
+
+
+@pytest.mark.parametrize("around", ["plain", "no_grad", "inference", "default device", "deterministic"])
+def test_results_are_torchs_own(around, monkeypatch):
+    layer, x = fastrnn.LSTM(3, 4), torch.ones(2, 1, 3)
+    modes = {
+        "no_grad": torch.no_grad,
+        "inference": torch.inference_mode,
+        "default device": lambda: torch.device("meta"),
+        "deterministic": lambda: torch.random.fork_rng(devices=[]),
+    }
+    expected = layer(x)[0].detach().clone()
+    if around == "deterministic":  # torch then fills what is not initialised
+        monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+        torch.use_deterministic_algorithms(True)
+    try:
+        with modes.get(around, torch.enable_grad)():
+            for _ in range(2):
+                y, (h_n, c_n) = layer(x)
+                assert {type(t) for t in (y, h_n, c_n)} == {torch.Tensor}
+                assert [t.shape for t in (y, h_n, c_n)] == [(2, 1, 4), (1, 1, 4), (1, 1, 4)]
+                assert all(t.device.type == "cpu" and t.is_contiguous() and t._base is None for t in (y, h_n, c_n))
+                assert len({t.untyped_storage().data_ptr() for t in (y, h_n, c_n)}) == 3
+                assert y.is_inference() == (around == "inference")
+                assert y.requires_grad == (around not in ("no_grad", "inference"))
+                y += 1  # a result may be written, as any
+                torch.testing.assert_close(y.detach() - 1, expected)
+                assert y._version == 1 if around != "inference" else y.is_inference()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_results_too_large_for_memory_are_torchs_error():
+    """Its C function says no, and Tensor.new tells why."""
+    cell = _native.CELLS["rnn_tanh"]
+    forward, _ = _native.kernels.fixed(cell, False, False, [], False, 1 << 50, 1, 1, 1, 1, 0)
+    tensors = [torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.zeros(1, 1), torch.zeros(1), torch.zeros(1)]
+    with pytest.raises(RuntimeError, match="memory"):
+        forward(torch.Tensor.new, 1, None, None, *tensors)
+
+
 def test_use_isa_comes_back():
     before = _native.isa_in_use()
     with _native.use_isa("baseline"):

@@ -1,5 +1,6 @@
 // A module's call like its last one: what fastrnn/_quick.py found of that is held against what stands now, and the
-// kernels run, in C because a dozen operations in Python take as long as a small step.
+// kernels run, in C because a dozen operations in Python take as long as a small step. So are torch's own preparations
+// of a module's call.
 #pragma once
 #include "callable.h"
 
@@ -13,7 +14,7 @@ constexpr int kWeights = 4, kTensors = 1 + kWeights + 2;  // x, weights, states
 struct Asked {
   py::object grad_enabled, dispatch_modes, tracing, threads;  // functions of torch
   py::object forward_ad;                                      // module; forward mode is on where _current_level >= 0
-  py::object new_, apply, function;  // Tensor.new, and autograd._apply and the Function that records
+  py::object new_, record;                                    // Tensor.new, and `apply` of the Function that records
 };
 
 struct Again {
@@ -53,10 +54,9 @@ PyObject* again(PyObject* self, PyObject* const* g, Py_ssize_t count) {
   return guarded<Again>(self, kAgain, count, 5, 5, [&](const Again& a) -> py::object {
     PyObject *const call = g[0], *const parameters = g[1], *const hx = g[3], *const packed = g[4];
     if (!PyDict_Check(parameters)) throw Decline();
-    PyObject* t[2 + kTensors] = {nullptr, call,
-                                 g[2]};  // the function and call stand before the tensors, where it records
-    py::object held[kTensors - 1];       // another thread may put others in their place meanwhile
-    PyObject** const tensors = t + 2;
+    PyObject* t[1 + kTensors] = {call, g[2]};  // the call stands before the tensors, where it records
+    py::object held[kTensors - 1];             // another thread may put others in their place meanwhile
+    PyObject** const tensors = t + 1;
     size_t n = 1;
     const auto hold = [&](PyObject* tensor) {
       held[n - 1] = py::reinterpret_borrow<py::object>(tensor);
@@ -85,8 +85,7 @@ PyObject* again(PyObject* self, PyObject* const* g, Py_ssize_t count) {
       throw Decline();
     py::object results;
     if (a.recording) {
-      t[0] = a.asked.function.ptr();
-      results = called(a.asked.apply.ptr(), t, 2 + n);
+      results = called(a.asked.record.ptr(), t, 1 + n);
     } else {
       py::object ready = py::none();
       if (a.packs && packed != Py_None)
@@ -108,11 +107,74 @@ PyObject* again(PyObject* self, PyObject* const* g, Py_ssize_t count) {
   });
 }
 
+constexpr const char* kRepeated = "fastrnn.Repeated";
+
+struct Repeated {
+  py::tuple global_hooks;  // torch's dicts of them
+};
+
+struct Attributes {  // of a module, in its dict
+  PyObject *call = PyUnicode_InternFromString("_kept_call"), *settings = PyUnicode_InternFromString("_kept_settings"),
+           *parameters = PyUnicode_InternFromString("_parameters"), *packed = PyUnicode_InternFromString("_packed"),
+           *forward = PyUnicode_InternFromString("forward");
+  PyObject* hooks[4] = {PyUnicode_InternFromString("_backward_hooks"),
+                        PyUnicode_InternFromString("_backward_pre_hooks"), PyUnicode_InternFromString("_forward_hooks"),
+                        PyUnicode_InternFromString("_forward_pre_hooks")};
+};
+
+inline const Attributes& attributes() {
+  static const Attributes a;
+  return a;
+}
+
+// A Repeated's: (module, args) -> what the module returns, as `forward` would; None where it was not called so before,
+// anything is not as it was, or more than `forward` is to run.
+PyObject* repeated(PyObject* self, PyObject* const* g, Py_ssize_t count) {
+  return guarded<Repeated>(self, kRepeated, count, 2, 2, [&](const Repeated& r) -> py::object {
+    PyObject *const module = g[0], *const args = g[1];
+    const Attributes& names = attributes();
+    const Py_ssize_t given = PyTuple_Check(args) ? PyTuple_GET_SIZE(args) : 0;
+    if (given != 1 && given != 2) throw Decline();
+    const auto dict = py::reinterpret_steal<py::object>(PyObject_GenericGetDict(module, nullptr));
+    if (!dict) throw py::error_already_set();
+    const auto item = [&](PyObject* name) {  // or null
+      PyObject* value = PyDict_GetItemWithError(dict.ptr(), name);
+      if (!value && PyErr_Occurred()) throw py::error_already_set();
+      return py::reinterpret_borrow<py::object>(value);
+    };
+    const auto none = [](const py::handle& hooks) {
+      return hooks && PyDict_Check(hooks.ptr()) && !PyDict_GET_SIZE(hooks.ptr());
+    };
+    // call, its function `again`, settings and `forward`, of fastrnn/_again.py's Kept
+    const py::object kept = item(names.call);
+    if (!kept || !PyTuple_Check(kept.ptr()) || PyTuple_GET_SIZE(kept.ptr()) != 4) throw Decline();
+    PyObject* const* const k = PySequence_Fast_ITEMS(kept.ptr());
+    if (k[2] != item(names.settings).ptr() || item(names.forward)) throw Decline();
+    for (PyObject* name : names.hooks)
+      if (!none(item(name))) throw Decline();
+    for (const py::handle hooks : r.global_hooks)
+      if (!none(hooks)) throw Decline();
+    const auto type = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(Py_TYPE(module)));
+    if (attribute(type, names.forward).ptr() != k[3]) throw Decline();
+    const py::object parameters = item(names.parameters), packed = item(names.packed);
+    if (!parameters) throw Decline();
+    return called(py::reinterpret_borrow<py::object>(k[1]),
+                  {k[0], parameters.ptr(), PyTuple_GET_ITEM(args, 0), given == 2 ? PyTuple_GET_ITEM(args, 1) : Py_None,
+                   packed ? packed.ptr() : Py_None});
+  });
+}
+
+py::object make_repeated(py::tuple global_hooks) {
+  const py::capsule self(new Repeated{std::move(global_hooks)}, kRepeated,
+                         [](void* p) { delete static_cast<Repeated*>(p); });
+  return method<&repeated>("repeated", self);
+}
+
 py::object make_again(py::tuple asked, py::tuple weights, py::object cell, bool grad, bool recording, bool step,
                       bool lstm, bool packs, Py_ssize_t states, py::object guard, py::object holder, py::object kernels,
                       py::object forward) {
-  if (py::len(asked) != 8 || py::len(weights) != kWeights) throw py::value_error("eight functions, four names");
-  const Asked functions{asked[0], asked[1], asked[2], asked[3], asked[4], asked[5], asked[6], asked[7]};
+  if (py::len(asked) != 7 || py::len(weights) != kWeights) throw py::value_error("seven functions, four names");
+  const Asked functions{asked[0], asked[1], asked[2], asked[3], asked[4], asked[5], asked[6]};
   auto* data = new Again{functions,
                          std::move(weights),
                          std::move(cell),

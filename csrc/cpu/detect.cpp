@@ -25,4 +25,5 @@ PYBIND11_MODULE(_cpu, m) {
   m.doc() = "what this processor runs, and repeated calls (private)";
   m.def("supported", &fastrnn::supported, "ISA names, the best first");
   m.def("again", &fastrnn::make_again);
+  m.def("repeated", &fastrnn::make_repeated);
 }

@@ -1,16 +1,13 @@
 // Calls whose sizes are settled beforehand: one layer in one direction, so that a step of decoding pays for its
-// tensors' addresses and results alone. Tensors are handled as Python objects, by `data_ptr` and the `new` that is
-// given, in C because a dozen operations in Python take as long as a small step.
+// tensors' addresses and results alone, in C because a dozen operations in Python take as long as a small step.
 #pragma once
 #include <pybind11/stl.h>
 
-#include <initializer_list>
 #include <numeric>
 #include <utility>
 #include <vector>
 
-#include "../problem.h"
-#include "callable.h"
+#include "tensors.h"
 
 namespace fastrnn {
 
@@ -25,42 +22,22 @@ struct Fixed {
   bool cell_state, step;  // whether there is a state c; whether x is one step (B, I) and there is no y beside h_n
   std::vector<int64_t> batch_sizes;  // of a ragged batch, whose x and y are (N, features) in place of (T, B, features)
   Layer layer;
-  py::object one, T, B, N, I, H, rows;  // sizes of results, as `new` takes them; rows: G*H
+  int64_t N, rows;  // of a ragged batch, all rows; of weights, G*H
 };
 
 constexpr const char* kFixed = "fastrnn.Fixed";
 
-// Where the tensor's values are; null for None.
-void* values(PyObject* tensor) {
-  if (tensor == Py_None) return nullptr;
-  static PyObject* const name = PyUnicode_InternFromString("data_ptr");
-  const auto number = py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(tensor, name));
-  if (!number) throw py::error_already_set();
-  void* address = PyLong_AsVoidPtr(number.ptr());
-  if (PyErr_Occurred()) throw py::error_already_set();
-  if (!address) throw Decline();  // its storage was freed
-  return address;
+// A new tensor for the rows of all steps, and for a state; `make` and x as in tensors.h.
+Tensor sequence(const Fixed& f, PyObject* make, PyObject* x, int64_t features) {
+  const Layer& l = f.layer;
+  return l.batch_sizes ? made(make, x, l.dtype, {f.N, features})
+         : f.step      ? made(make, x, l.dtype, {l.B, features})
+                       : made(make, x, l.dtype, {l.T, l.B, features});
 }
 
-// A new tensor like x of these sizes.
-py::object made(PyObject* make, PyObject* x, std::initializer_list<const py::object*> sizes) {
-  PyObject* arguments[4] = {x};
-  size_t n = 1;
-  for (const py::object* size : sizes) arguments[n++] = size->ptr();
-  auto tensor = py::reinterpret_steal<py::object>(PyObject_Vectorcall(make, arguments, n, nullptr));
-  if (!tensor) throw py::error_already_set();
-  return tensor;
-}
-
-// The same for the rows of all steps.
-py::object sequence(const Fixed& f, PyObject* make, PyObject* x, const py::object& features) {
-  return f.layer.batch_sizes ? made(make, x, {&f.N, &features})
-         : f.step            ? made(make, x, {&f.B, &features})
-                             : made(make, x, {&f.T, &f.B, &features});
-}
-
-py::object state(const Fixed& f, PyObject* make, PyObject* x) {
-  return f.step ? made(make, x, {&f.B, &f.H}) : made(make, x, {&f.one, &f.B, &f.H});
+Tensor state(const Fixed& f, PyObject* make, PyObject* x) {
+  const Layer& l = f.layer;
+  return f.step ? made(make, x, l.dtype, {l.B, l.H}) : made(make, x, l.dtype, {1, l.B, l.H});
 }
 
 // Runs `call` without the interpreter's lock, which other threads may then take; a call of some microseconds is not
@@ -92,17 +69,18 @@ PyObject* forward_fixed(PyObject* self, PyObject* const* g, Py_ssize_t count) {
     args.w = {values(g[5]), values(g[6]), values(g[7]), values(g[8]), nullptr, values(g[2])};
     if (count > 9) args.hx = values(g[9]);
     if (count > 10) args.cx = values(g[10]);
-    const py::object h_n = state(f, make, x), c_n = f.cell_state ? state(f, make, x) : py::object();
-    const py::object y = f.step ? h_n : sequence(f, make, x, f.H);
-    args.y = rows_of(values(y.ptr()), f.layer, f.layer.H);
-    args.h_n = f.step ? args.y.data : values(h_n.ptr());
-    if (f.cell_state) args.c_n = values(c_n.ptr());
+    Tensor h_n = state(f, make, x), c_n = f.cell_state ? state(f, make, x) : Tensor{};
+    Tensor y = f.step ? h_n : sequence(f, make, x, f.layer.H);
+    args.y = rows_of(y.values, f.layer, f.layer.H);
+    args.h_n = h_n.values;
+    args.c_n = c_n.values;
     unlocked(f.layer, [&] { run_forward(f.cell, args); });
     py::tuple results(size_t(!f.step + 1 + f.cell_state));
-    size_t n = 0;
-    if (!f.step) results[n++] = y;
-    results[n++] = h_n;
-    if (f.cell_state) results[n++] = c_n;
+    Py_ssize_t n = 0;
+    const auto add = [&](Tensor& t) { PyTuple_SET_ITEM(results.ptr(), n++, t.object.release().ptr()); };
+    if (!f.step) add(y);
+    add(h_n);
+    if (f.cell_state) add(c_n);
     return results;
   });
 }
@@ -116,12 +94,12 @@ PyObject* backward_fixed(PyObject* self, PyObject* const* g, Py_ssize_t count) {
     PyObject *const make = g[0], *const needed = g[2], *const x = g[6];
     if (!PyTuple_Check(needed) || PyTuple_GET_SIZE(needed) != kGradients) throw py::value_error("needed: seven bools");
     const auto gradient = [&](int i) {
-      if (PyTuple_GET_ITEM(needed, i) != Py_True) return py::object(py::none());
-      if (i == 0) return sequence(f, make, x, f.I);
-      if (i < 3) return g[6 + i] == Py_None ? py::object(py::none()) : state(f, make, x);
-      return i == 3   ? made(make, x, {&f.rows, &f.I})
-             : i == 4 ? made(make, x, {&f.rows, &f.H})
-                      : made(make, x, {&f.rows});
+      if (PyTuple_GET_ITEM(needed, i) != Py_True) return Tensor{};
+      if (i == 0) return sequence(f, make, x, f.layer.I);
+      if (i < 3) return g[6 + i] == Py_None ? Tensor{} : state(f, make, x);
+      return i == 3   ? made(make, x, f.layer.dtype, {f.rows, f.layer.I})
+             : i == 4 ? made(make, x, f.layer.dtype, {f.rows, f.layer.H})
+                      : made(make, x, f.layer.dtype, {f.rows});
     };
     BackwardArgs args{};
     args.layer = f.layer;
@@ -138,9 +116,9 @@ PyObject* backward_fixed(PyObject* self, PyObject* const* g, Py_ssize_t count) {
     void** const out[kGradients] = {&args.dx, &args.dhx, &args.dcx, &args.dw_ih, &args.dw_hh, &args.db_ih, &args.db_hh};
     py::list results{size_t(kGradients)};
     for (int i = 0; i < kGradients; ++i) {
-      py::object made = gradient(i);
-      *out[i] = values(made.ptr());
-      results[size_t(i)] = std::move(made);
+      Tensor made = gradient(i);
+      *out[i] = made.values;
+      PyList_SET_ITEM(results.ptr(), i, made.object.release().ptr());
     }
     unlocked(f.layer, [&] { run_backward(f.cell, args); });
     return results;
@@ -151,9 +129,8 @@ PyObject* backward_fixed(PyObject* self, PyObject* const* g, Py_ssize_t count) {
 py::tuple fixed(int cell, bool cell_state, bool step, std::vector<int64_t> batch_sizes, bool reverse, int64_t T,
                 int64_t B, int64_t I, int64_t H, int64_t rows, int dtype) {
   const int64_t N = std::accumulate(batch_sizes.begin(), batch_sizes.end(), int64_t(0));
-  auto* call = new Fixed{cell,        cell_state,  step,        std::move(batch_sizes),
-                         {},          py::int_(1), py::int_(T), py::int_(B),
-                         py::int_(N), py::int_(I), py::int_(H), py::int_(rows)};
+  torch();  // looks for its functions, while nothing stands around the call
+  auto* call = new Fixed{cell, cell_state, step, std::move(batch_sizes), {}, N, rows};
   const int64_t* sizes = call->batch_sizes.empty() ? nullptr : call->batch_sizes.data();
   call->layer = Layer{T, B, I, H, 0, sizes, reverse, DType(dtype), 1};
   const py::capsule self(call, kFixed, [](void* p) { delete static_cast<Fixed*>(p); });

@@ -222,6 +222,7 @@ PYBIND11_MODULE(FASTRNN_CONCAT(_kernels_, FASTRNN_ISA), m) {
   m.def("forward", &fastrnn::forward);
   m.def("backward", &fastrnn::backward);
   m.def("fixed", &fastrnn::fixed);
+  m.def("makes_tensors", [] { return fastrnn::torch().wrap != nullptr; });
   m.def("pack_weights", &fastrnn::packing);
   m.def("reserve_size", &fastrnn::reserve);
   m.def("bf16", &fastrnn::bf16_name);
