@@ -61,8 +61,8 @@ class Again(torch.nn.Module):
             self.__dict__["_kept_settings"] = Forgotten()
 
     def _settings(self) -> Any:
-        """To be asked before a call looks at any of them."""
-        return self._kept_settings or self.__dict__.setdefault("_kept_settings", Forgotten())
+        """To be asked before a call looks at any of them. None in a graph, which keeps nothing."""
+        return None if _compiling() else self._kept_settings or self.__dict__.setdefault("_kept_settings", Forgotten())
 
     def _keep(self, call: Any, settings: Any) -> None:
         self.__dict__["_kept_call"] = Kept(call, call.again, settings, type(self)._plain_forward)

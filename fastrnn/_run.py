@@ -23,7 +23,12 @@ Layer = Callable[..., tuple[Tensor, Tensor, Tensor | None]]
 def run_packed(cell: str, input: Any, hx: Any, weights: Sequence[Tensor], units: int) -> tuple[Any, Any] | None:
     """One layer in one direction on a PackedSequence, by the short way; None where `run_layers` should see to it."""
     x, batch_sizes, sorted_indices, unsorted_indices = input
-    if not isinstance(x, Tensor) or x.dim() != 2 or (hx is not None and sorted_indices is not None):
+    if (
+        torch.compiler.is_compiling()
+        or not isinstance(x, Tensor)
+        or x.dim() != 2
+        or (hx is not None and sorted_indices is not None)
+    ):
         return None
     sizes = checks.check_packed(x.shape[0], batch_sizes, sorted_indices, unsorted_indices)
     results = quick(cell, x, hx, weights, units, batch_sizes=sizes)
@@ -47,6 +52,8 @@ def run_layers(
     `layer` computes one layer in one direction, with the signature of `fastrnn.autograd.recurrent_layer`.
     Returns output and h_n, or output and (h_n, c_n) for an LSTM.
     """
+    if isinstance(input, PackedSequence) and torch.compiler.is_compiling():
+        return run_outside_of_graphs(stack, input, hx, weights, layer)  # its batch sizes are values, not shapes
     name, lstm = checks.NAMES[stack.cell], stack.cell == "lstm"
     packed = isinstance(input, PackedSequence)
     parts: tuple[Any, ...] = input if packed else (input, None, None, None)
@@ -102,6 +109,10 @@ def run_layers(
     elif stack.batch_first:
         output = y.transpose(0, 1)
     return output, (finals[0], finals[1]) if lstm else finals[0]
+
+
+# One break in the graph of torch.compile, after which all runs as without it.
+run_outside_of_graphs = torch.compiler.disable(run_layers)
 
 
 def _layers(

@@ -47,7 +47,10 @@ def recurrent_layer(
     """
     tensors = (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr)
     batch = x.size(1) if batch_sizes is None else hx.size(0) if hx is not None else int(batch_sizes[0])
-    if recording(tensors):
+    if torch.compiler.is_compiling():  # one operation, whose derivative torch knows
+        operation = torch.ops.fastrnn.layer_forward
+        y, h_n, c_n, _ = operation(cell, *tensors, batch_sizes, batch, reverse, _requires(tensors))
+    elif recording(tensors):
         # forward mode alone leaves nothing for a backward
         training = _requires(tensors) or torch._C._are_functorch_transforms_active()
         y, h_n, c_n, _ = _apply(RecurrentLayer, *tensors, batch_sizes, cell, batch, reverse, training)
@@ -217,6 +220,26 @@ class RecurrentLayer(Function):
     @staticmethod
     def vmap(info, in_dims, *args):
         return _one_by_one(RecurrentLayer, info, in_dims, args)
+
+
+def _save(ctx, inputs, output):
+    cell, *tensors, batch_sizes, batch, reverse, _ = inputs
+    y, _, c_n, reserve = output
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(*((reserve,) if cell == "lstm" else (reserve, c_n)))
+    ctx.save_for_backward(*tensors, y, reserve, batch_sizes)
+    ctx.cell, ctx.batch, ctx.reverse = cell, batch, reverse
+
+
+def _backward_operation(ctx, dy, dh_n, dc_n, _):
+    saved = ctx.saved_tensors
+    needed = [bool(n) for n in ctx.needs_input_grad[1 : 1 + _DIFFERENTIABLE]]  # behind the name of the cell
+    above = (dy, dh_n, dc_n if ctx.cell == "lstm" else None)
+    return (None, *layer_gradients(ctx.cell, *above, *saved, ctx.batch, ctx.reverse, needed), *(None,) * 4)
+
+
+# for torch.compile and torch.export, whose graphs hold the operations and not the Functions around them
+torch.library.register_autograd("fastrnn::layer_forward", _backward_operation, setup_context=_save)
 
 
 class RecurrentLayerGrad(Function):

@@ -17,7 +17,7 @@ from fastrnn import _checks, autograd
 from fastrnn._again import Again
 from fastrnn._packed import PackedOnce
 from fastrnn._quick import quick
-from fastrnn._run import run_layers, run_packed
+from fastrnn._run import run_layers, run_outside_of_graphs, run_packed
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
@@ -125,8 +125,10 @@ class _Recurrent(Again, torch.nn.RNNBase):
             self.training,
             self.bidirectional,
         )
-        layer = self.recurrent_layer if self._packed is None else self._packed.recurrent_layer
-        return run_layers(stack, input, hx, weights, layer)
+        if self._packed is None:
+            return run_layers(stack, input, hx, weights, self.recurrent_layer)
+        run = run_outside_of_graphs if torch.compiler.is_compiling() else run_layers  # the packing depends on values
+        return run(stack, input, hx, weights, self._packed.recurrent_layer)
 
     _plain_forward = forward
 
