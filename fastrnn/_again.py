@@ -8,16 +8,9 @@ from torch.nn.modules import module as torch_module
 from fastrnn import _native
 from fastrnn._packed import PackedOnce
 
-_compiling = torch.compiler.is_compiling
+_compiling = torch.compiler.is_dynamo_compiling
 
-_repeated = _native.load("_cpu").repeated(
-    (
-        torch_module._global_backward_hooks,
-        torch_module._global_backward_pre_hooks,
-        torch_module._global_forward_hooks,
-        torch_module._global_forward_pre_hooks,
-    )
-)
+_repeated = _native.load("_cpu").repeated(torch.nn.Module, vars(torch_module))
 
 
 class Forgotten:
@@ -61,7 +54,8 @@ class Again(torch.nn.Module):
             self.__dict__["_kept_settings"] = Forgotten()
 
     def _settings(self) -> Any:
-        """To be asked before a call looks at any of them. None in a graph, which keeps nothing."""
+        """What stands for the module's settings, to be asked for before a call looks at one of them; None in a graph of
+        torch.compile, where no call is kept."""
         return None if _compiling() else self._kept_settings or self.__dict__.setdefault("_kept_settings", Forgotten())
 
     def _keep(self, call: Any, settings: Any) -> None:

@@ -21,7 +21,7 @@ from fastrnn._checks import GATES
 from fastrnn._packed import PackedOnce
 
 # Every step passes here, where to find a function in its module takes half as long as to call it.
-_compiling, _tracing = torch.compiler.is_compiling, torch._C._get_tracing_state
+_compiling, _tracing = torch.compiler.is_dynamo_compiling, torch._C._get_tracing_state
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _grad_enabled, _threads = torch.is_grad_enabled, torch.get_num_threads
 
@@ -63,7 +63,7 @@ def quick(
     Returns: y (T, B, H), or (N, H), and h_n, or y and (h_n, c_n) for an LSTM, like the states; of a step the tuple
     of h_n, or of h_n and c_n.
     """
-    if _compiling() or not isinstance(x, Tensor) or len(weights) != 4 or forward_ad._current_level >= 0:
+    if _compiling() or type(x) not in ops._PLAIN or len(weights) != 4 or forward_ad._current_level >= 0:
         return None
     states: Sequence[Any] = () if hx is None else (hx,)
     if states and cell == "lstm":

@@ -15,9 +15,18 @@ from fastrnn import _checks as checks
 from fastrnn._checks import Stack
 from fastrnn._guards import any_autocast
 from fastrnn._quick import quick
-from fastrnn.autograd import recurrent_layer
+from fastrnn.autograd import recurrent_layer, transformed
+
+# Whether torch.compile reads this code; unlike `is_compiling`, not while it works elsewhere in the process.
+_tracing = torch.compiler.is_dynamo_compiling
 
 Layer = Callable[..., tuple[Tensor, Tensor, Tensor | None]]
+
+
+def outside_of_graph(run: Callable[..., Any], *args: Any) -> Any:
+    """run(*args) as without torch.compile, whose graph breaks here."""
+    torch._dynamo.graph_break(msg="fastrnn runs a PackedSequence, weight_dtype and torch.func outside of graphs")
+    return torch.compiler.disable(run)(*args)
 
 
 def run_packed(cell: str, input: Any, hx: Any, weights: Sequence[Tensor], units: int) -> tuple[Any, Any] | None:
@@ -52,8 +61,8 @@ def run_layers(
     `layer` computes one layer in one direction, with the signature of `fastrnn.autograd.recurrent_layer`.
     Returns output and h_n, or output and (h_n, c_n) for an LSTM.
     """
-    if isinstance(input, PackedSequence) and torch.compiler.is_compiling():
-        return run_outside_of_graphs(stack, input, hx, weights, layer)  # its batch sizes are values, not shapes
+    if _tracing() and (isinstance(input, PackedSequence) or (layer is recurrent_layer and transformed())):
+        return outside_of_graph(run_layers, stack, input, hx, weights, layer)
     name, lstm = checks.NAMES[stack.cell], stack.cell == "lstm"
     packed = isinstance(input, PackedSequence)
     parts: tuple[Any, ...] = input if packed else (input, None, None, None)
@@ -109,10 +118,6 @@ def run_layers(
     elif stack.batch_first:
         output = y.transpose(0, 1)
     return output, (finals[0], finals[1]) if lstm else finals[0]
-
-
-# One break in the graph of torch.compile, after which all runs as without it.
-run_outside_of_graphs = torch.compiler.disable(run_layers)
 
 
 def _layers(
@@ -180,6 +185,8 @@ def run_step(cell: str, x: Any, hx: Any, weights: Sequence[Any]) -> list[Tensor]
     weights: weight_ih, weight_hh, bias_ih, bias_hh, the last two of them None without bias. Returns [h'] or,
     for an LSTM, [h', c'].
     """
+    if _tracing() and transformed():
+        return outside_of_graph(run_step, cell, x, hx, weights)
     name = checks.NAMES[cell] + "Cell"
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: input should be a Tensor, got {type(x).__name__}")

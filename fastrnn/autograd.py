@@ -47,7 +47,7 @@ def recurrent_layer(
     """
     tensors = (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr)
     batch = x.size(1) if batch_sizes is None else hx.size(0) if hx is not None else int(batch_sizes[0])
-    if torch.compiler.is_compiling():  # one operation, whose derivative torch knows
+    if torch.compiler.is_dynamo_compiling():  # one operation, whose derivative torch knows
         operation = torch.ops.fastrnn.layer_forward
         y, h_n, c_n, _ = operation(cell, *tensors, batch_sizes, batch, reverse, _requires(tensors))
     elif recording(tensors):
@@ -65,7 +65,17 @@ def _requires(tensors: Sequence[Tensor | None]) -> bool:
 
 def recording(tensors: Sequence[Tensor | None]) -> bool:
     """Whether a layer of these tensors is to be differentiated, in any mode."""
-    return _requires(tensors) or torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return _requires(tensors) or transformed()
+
+
+def transformed() -> bool:
+    """Whether a transform of functorch's or forward mode stands around the call."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+# torch.compile asks once and compiles anew where the answer is another: torch.compiler.assume_constant_result without
+# its import, which takes longer than ours.
+transformed._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _reference(cell: str, batch_sizes: Tensor | None, reverse: bool, present: Sequence[bool]) -> Callable:
@@ -223,19 +233,26 @@ class RecurrentLayer(Function):
 
 
 def _save(ctx, inputs, output):
-    cell, *tensors, batch_sizes, batch, reverse, _ = inputs
+    cell, *tensors, batch_sizes, batch, reverse, training = inputs
     y, _, c_n, reserve = output
+    saved = (*tensors, y, reserve, batch_sizes)
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(*((reserve,) if cell == "lstm" else (reserve, c_n)))
-    ctx.save_for_backward(*tensors, y, reserve, batch_sizes)
-    ctx.cell, ctx.batch, ctx.reverse = cell, batch, reverse
+    ctx.save_for_backward(*saved)
+    ctx.kinds = _guards.kinds(saved)
+    ctx.cell, ctx.batch, ctx.reverse, ctx.training = cell, batch, reverse, training
 
 
 def _backward_operation(ctx, dy, dh_n, dc_n, _):
     saved = ctx.saved_tensors
+    check_saved(ctx.kinds, saved)
+    *tensors, y, reserve, batch_sizes = saved
+    if not ctx.training:  # a graph that was traced where nothing was to be differentiated
+        y, _, _, reserve = ops.layer_forward(ctx.cell, *tensors, batch_sizes, ctx.batch, ctx.reverse, True)
     needed = [bool(n) for n in ctx.needs_input_grad[1 : 1 + _DIFFERENTIABLE]]  # behind the name of the cell
     above = (dy, dh_n, dc_n if ctx.cell == "lstm" else None)
-    return (None, *layer_gradients(ctx.cell, *above, *saved, ctx.batch, ctx.reverse, needed), *(None,) * 4)
+    arguments = (*tensors, y, reserve, batch_sizes, ctx.batch, ctx.reverse, needed)
+    return (None, *layer_gradients(ctx.cell, *above, *arguments), *(None,) * 4)
 
 
 # for torch.compile and torch.export, whose graphs hold the operations and not the Functions around them

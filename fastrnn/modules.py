@@ -17,7 +17,7 @@ from fastrnn import _checks, autograd
 from fastrnn._again import Again
 from fastrnn._packed import PackedOnce
 from fastrnn._quick import quick
-from fastrnn._run import run_layers, run_outside_of_graphs, run_packed
+from fastrnn._run import outside_of_graph, run_layers, run_packed
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
@@ -127,8 +127,10 @@ class _Recurrent(Again, torch.nn.RNNBase):
         )
         if self._packed is None:
             return run_layers(stack, input, hx, weights, self.recurrent_layer)
-        run = run_outside_of_graphs if torch.compiler.is_compiling() else run_layers  # the packing depends on values
-        return run(stack, input, hx, weights, self._packed.recurrent_layer)
+        layer = self._packed.recurrent_layer
+        if torch.compiler.is_dynamo_compiling():
+            return outside_of_graph(run_layers, stack, input, hx, weights, layer)
+        return run_layers(stack, input, hx, weights, layer)
 
     _plain_forward = forward
 

@@ -240,23 +240,20 @@ _PLAIN = (Tensor, torch.nn.Parameter)
 
 def _plain(t: Tensor | None, on_gpu: bool = False) -> bool:
     """Whether the tensor's memory, the CPU's or a CUDA device's, holds its values: no subclass, no lazy negation, no
-    zeros without storage."""
+    zeros without storage, no wrapper of torch.func's, which may outlive its transform."""
     return t is None or (
         type(t) in _PLAIN
         and (t.is_cuda if on_gpu else t.is_cpu)
         and t.layout is torch.strided
         and not t.is_neg()
         and not t._is_zerotensor()
+        and not torch._C._functorch.is_functorch_wrapped_tensor(t)
     )
 
 
 def _nothing_between() -> bool:
     """Whether no dispatch mode and no tracing stands between the caller and the kernels."""
-    return (
-        torch._C._len_torch_dispatch_stack() == 0
-        and torch._C._get_tracing_state() is None
-        and not torch.compiler.is_compiling()
-    )
+    return torch._C._len_torch_dispatch_stack() == 0 and torch._C._get_tracing_state() is None
 
 
 def _direct(*tensors: Tensor | None, on_gpu: bool = False) -> bool:

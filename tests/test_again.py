@@ -270,6 +270,29 @@ def test_another_forward_is_run(form, answers, monkeypatch):
 
 
 @FORMS
+def test_what_is_put_in_the_place_of_torchs_own_is_run(form, monkeypatch):
+    module, x, hx = made("gru", form)
+    plain = repeated(module, (x, hx))
+    ran = []
+
+    def before(call):
+        def counted(self, *args, **kwargs):
+            ran.append(1)
+            return call(self, *args, **kwargs)
+
+        return counted
+
+    for name in ("__call__", "_call_impl"):
+        monkeypatch.setattr(torch.nn.Module, name, before(getattr(torch.nn.Module, name)))
+        assert torch.equal(repeated(module, (x, hx)), plain)
+        monkeypatch.undo()
+    hooks = {0: lambda module, args, result: ran.append(1)}
+    monkeypatch.setattr(torch.nn.modules.module, "_global_forward_hooks", hooks)
+    assert torch.equal(repeated(module, (x, hx)), plain)
+    assert len(ran) == 6
+
+
+@FORMS
 def test_arguments_by_name(form, answers):
     module, x, hx = made("gru", form)
     with torch.no_grad():

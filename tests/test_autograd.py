@@ -76,6 +76,8 @@ def test_torch_func(case):
     torch.testing.assert_close(torch.func.grad(ours)(x), torch.func.grad(true)(x), rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(torch.func.jacrev(ours)(x), torch.func.jacrev(true)(x), rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(torch.func.hessian(ours)(x), torch.func.hessian(true)(x), rtol=1e-9, atol=1e-11)
+    for a, b in zip(*(torch.func.vjp(run, x)[1](torch.ones((), dtype=x.dtype)) for run in (ours, true)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
     tangent = torch.linspace(-1, 1, x.numel(), dtype=x.dtype).view_as(x)
     for a, b in zip(torch.func.jvp(ours, (x,), (tangent,)), torch.func.jvp(true, (x,), (tangent,)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)

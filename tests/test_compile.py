@@ -6,6 +6,8 @@ import logging
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
+from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import fastrnn
@@ -163,7 +165,7 @@ def test_ragged_batches_run_outside_of_the_graph(caplog):
     assert torch.equal(alone[0].data, model.layer(packed)[0].data)
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]  # nothing to tell a user
     torch._dynamo.reset()
-    with pytest.raises(Exception, match="disable"):
+    with pytest.raises(Exception, match="outside of graphs"):
         torch.compile(model.layer, backend="aot_eager", fullgraph=True)(packed)
 
 
@@ -183,6 +185,97 @@ def test_mistakes_are_told_in_a_graph_too():
         with pytest.raises((RuntimeError, ValueError), match=r"input|dtype"):
             compiled(wrong)
     assert compiled(sequence())[0].shape == (3, 2, H)
+
+
+@pytest.mark.parametrize("module", [lambda: fastrnn.LSTM(I, H), lambda: fastrnn.GRUCell(I, H)], ids=["LSTM", "GRUCell"])
+@pytest.mark.parametrize("trace", ["export", "strict export", "jit.trace", "make_fx", "operation"])
+def test_a_graph_made_without_gradients_has_them(module, trace):
+    """It saved nothing for backward, which then computes forward again."""
+    module = module().requires_grad_(False)
+    x = sequence() if isinstance(module, fastrnn.LSTM) else sequence()[0]
+    if trace == "operation":
+        cell, weights = "lstm" if isinstance(module, fastrnn.LSTM) else "gru", list(module.parameters())
+        steps = x if x.dim() == 3 else x[None]
+        arguments = (*weights, None, None, steps.size(1), False, False)
+
+        def run(x):
+            return torch.ops.fastrnn.layer_forward(cell, x.view_as(steps), None, None, *arguments)[0]
+    elif trace == "make_fx":
+        run = make_fx(lambda x: flat(module(x))[0])(x)
+    elif trace == "jit.trace":
+        run = torch.jit.trace(module, (x,), check_trace=False)
+    else:
+        run = torch.export.export(module, (x,), strict=trace == "strict export").module()
+    x.requires_grad_()
+    found, expected = (torch.autograd.grad(flat(f(x))[0].square().sum(), x)[0] for f in (run, module))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+TRANSFORMS = {
+    "grad": lambda f: torch.func.grad(lambda x: f(x).square().sum()),
+    "vjp": lambda f: lambda x: torch.func.vjp(f, x)[1](torch.ones_like(f(x)))[0],
+    "jvp": lambda f: lambda x: torch.func.jvp(f, (x,), (torch.ones_like(x),))[1],
+    "jacfwd": torch.func.jacfwd,
+    "jacrev": torch.func.jacrev,
+    "vmap": lambda f: lambda x: torch.func.vmap(f)(torch.stack([x, 2 * x])),
+}
+
+
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "with parameters"])
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transforms_within_a_compiled_function(name, frozen):
+    layer, cell = fastrnn.GRU(I, H).requires_grad_(not frozen), fastrnn.LSTMCell(H, H).requires_grad_(not frozen)
+    function = TRANSFORMS[name](lambda x: cell(layer(x)[0][-1])[0])
+    x = sequence()
+    assert_alike([torch.compile(function, backend="aot_eager")(x)], [function(x)])
+
+
+def test_forward_mode_of_a_compiled_layer():
+    layer, x = fastrnn.LSTM(I, H), sequence()
+    compiled = torch.compile(layer, backend="aot_eager")
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, torch.ones_like(x))
+        found, expected = (forward_ad.unpack_dual(run(dual)[0]).tangent for run in (compiled, layer))
+    torch.testing.assert_close(found, expected)
+    assert_alike(flat(compiled(x)), flat(layer(x)))
+
+
+def test_eager_calls_while_another_thread_compiles(monkeypatch):
+    """torch then says that it compiles, to every thread."""
+    layer, x = fastrnn.GRU(I, H, 2), sequence()
+    packed = pack_padded_sequence(x, torch.tensor([3, 2]))
+    rounded = fastrnn.LSTM(I, H)
+    rounded.weight_dtype = torch.bfloat16
+
+    def results():
+        with torch.no_grad():
+            low = rounded(x)[0]
+        return layer(packed)[0].data, torch.func.grad(lambda x: layer(x)[0].sum())(x), low
+
+    expected = results()
+    monkeypatch.setattr(torch.compiler, "_is_compiling_flag", True)
+    assert torch.compiler.is_compiling()
+    assert all(map(torch.equal, results(), expected))
+
+
+def test_hooks_that_give_back_another_shape_are_refused():
+    program = torch.export.export(fastrnn.GRU(I, H), (sequence(),)).module()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t[:1]):
+        y = program(sequence())[0]
+    with pytest.raises(RuntimeError, match="a tensor that forward saved as"):
+        y.sum().backward()
+
+
+def test_make_fx_with_sizes_that_vary():
+    weights = [p.detach() for p in fastrnn.GRU(I, H).parameters()]
+
+    def run(x, *weights):
+        return functional.gru(x, None, weights)[0]
+
+    traced = make_fx(run, tracing_mode="symbolic")(sequence(), *weights)
+    for steps, batch in ((3, 2), (6, 3)):
+        x = sequence(steps, batch)
+        assert torch.equal(traced(x, *weights), run(x, *weights))
 
 
 T, B = torch.export.Dim("T", min=1, max=512), torch.export.Dim("B", min=1, max=512)

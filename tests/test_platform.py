@@ -134,7 +134,8 @@ def test_threads_of_the_caller(kind):
 
 def test_importing_is_light():
     """fastrnn needs torch alone: no optional package comes along that torch itself does not bring."""
-    extras = ("click", "tqdm", "matplotlib", "pytest", "hypothesis", "fastrnn.tasks")
+    # and torch.compile, a second to load, which torch itself leaves until someone asks for it
+    extras = ("click", "tqdm", "matplotlib", "pytest", "hypothesis", "fastrnn.tasks", "torch._dynamo")
     code = f"""
 import sys, torch
 before = set(sys.modules)

@@ -26,9 +26,10 @@ struct Again {
   py::object guard, holder, kernels, forward;
 };
 
+inline PyObject* interned(const char* name) { return PyUnicode_InternFromString(name); }
+
 struct Names {  // of attributes
-  PyObject *level = PyUnicode_InternFromString("_current_level"), *kernels = PyUnicode_InternFromString("kernels"),
-           *packed = PyUnicode_InternFromString("packed");
+  PyObject *level = interned("_current_level"), *kernels = interned("kernels"), *packed = interned("packed");
 };
 
 inline const Names& names() {
@@ -110,16 +111,18 @@ PyObject* again(PyObject* self, PyObject* const* g, Py_ssize_t count) {
 constexpr const char* kRepeated = "fastrnn.Repeated";
 
 struct Repeated {
-  py::tuple global_hooks;  // torch's dicts of them
+  py::object module_class, call_impl;  // torch.nn.Module, and its _call_impl as it was
+  py::dict torch_module;               // what torch/nn/modules/module.py holds
 };
 
-struct Attributes {  // of a module, in its dict
-  PyObject *call = PyUnicode_InternFromString("_kept_call"), *settings = PyUnicode_InternFromString("_kept_settings"),
-           *parameters = PyUnicode_InternFromString("_parameters"), *packed = PyUnicode_InternFromString("_packed"),
-           *forward = PyUnicode_InternFromString("forward");
-  PyObject* hooks[4] = {PyUnicode_InternFromString("_backward_hooks"),
-                        PyUnicode_InternFromString("_backward_pre_hooks"), PyUnicode_InternFromString("_forward_hooks"),
-                        PyUnicode_InternFromString("_forward_pre_hooks")};
+struct Attributes {  // of a module, most of them in its dict
+  PyObject *call = interned("_kept_call"), *settings = interned("_kept_settings"),
+           *parameters = interned("_parameters"), *packed = interned("_packed"), *forward = interned("forward"),
+           *call_impl = interned("_call_impl");
+  PyObject* hooks[4] = {interned("_backward_hooks"), interned("_backward_pre_hooks"), interned("_forward_hooks"),
+                        interned("_forward_pre_hooks")};
+  PyObject* global_hooks[4] = {interned("_global_backward_hooks"), interned("_global_backward_pre_hooks"),
+                               interned("_global_forward_hooks"), interned("_global_forward_pre_hooks")};
 };
 
 inline const Attributes& attributes() {
@@ -137,25 +140,29 @@ PyObject* repeated(PyObject* self, PyObject* const* g, Py_ssize_t count) {
     if (given != 1 && given != 2) throw Decline();
     const auto dict = py::reinterpret_steal<py::object>(PyObject_GenericGetDict(module, nullptr));
     if (!dict) throw py::error_already_set();
-    const auto item = [&](PyObject* name) {  // or null
-      PyObject* value = PyDict_GetItemWithError(dict.ptr(), name);
+    const auto item_of = [](const py::object& of, PyObject* name) {  // or null
+      PyObject* value = PyDict_GetItemWithError(of.ptr(), name);
       if (!value && PyErr_Occurred()) throw py::error_already_set();
       return py::reinterpret_borrow<py::object>(value);
     };
-    const auto none = [](const py::handle& hooks) {
-      return hooks && PyDict_Check(hooks.ptr()) && !PyDict_GET_SIZE(hooks.ptr());
+    const auto item = [&](PyObject* name) { return item_of(dict, name); };
+    const auto any = [&](const py::object& of, PyObject* const(&hooks)[4]) {
+      for (PyObject* name : hooks) {
+        const py::object there = item_of(of, name);
+        if (!there || !PyDict_Check(there.ptr()) || PyDict_GET_SIZE(there.ptr())) return true;
+      }
+      return false;
     };
     // call, its function `again`, settings and `forward`, of fastrnn/_again.py's Kept
     const py::object kept = item(names.call);
     if (!kept || !PyTuple_Check(kept.ptr()) || PyTuple_GET_SIZE(kept.ptr()) != 4) throw Decline();
     PyObject* const* const k = PySequence_Fast_ITEMS(kept.ptr());
     if (k[2] != item(names.settings).ptr() || item(names.forward)) throw Decline();
-    for (PyObject* name : names.hooks)
-      if (!none(item(name))) throw Decline();
-    for (const py::handle hooks : r.global_hooks)
-      if (!none(hooks)) throw Decline();
     const auto type = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(Py_TYPE(module)));
-    if (attribute(type, names.forward).ptr() != k[3]) throw Decline();
+    if (any(dict, names.hooks) || any(r.torch_module, names.global_hooks) ||
+        attribute(type, names.forward).ptr() != k[3] ||
+        attribute(r.module_class, names.call_impl).ptr() != r.call_impl.ptr())
+      throw Decline();
     const py::object parameters = item(names.parameters), packed = item(names.packed);
     if (!parameters) throw Decline();
     return called(py::reinterpret_borrow<py::object>(k[1]),
@@ -164,9 +171,10 @@ PyObject* repeated(PyObject* self, PyObject* const* g, Py_ssize_t count) {
   });
 }
 
-py::object make_repeated(py::tuple global_hooks) {
-  const py::capsule self(new Repeated{std::move(global_hooks)}, kRepeated,
-                         [](void* p) { delete static_cast<Repeated*>(p); });
+py::object make_repeated(py::object module_class, py::dict torch_module) {
+  py::object call_impl = attribute(module_class, attributes().call_impl);
+  const py::capsule self(new Repeated{std::move(module_class), std::move(call_impl), std::move(torch_module)},
+                         kRepeated, [](void* p) { delete static_cast<Repeated*>(p); });
   return method<&repeated>("repeated", self);
 }
 
