@@ -18,7 +18,7 @@ from fastrnn._quick import quick
 from fastrnn.autograd import recurrent_layer, transformed
 
 # Whether torch.compile reads this code; unlike `is_compiling`, not while it works elsewhere in the process.
-_tracing = torch.compiler.is_dynamo_compiling
+_compiling = torch.compiler.is_dynamo_compiling
 
 Layer = Callable[..., tuple[Tensor, Tensor, Tensor | None]]
 
@@ -32,12 +32,7 @@ def outside_of_graph(run: Callable[..., Any], *args: Any) -> Any:
 def run_packed(cell: str, input: Any, hx: Any, weights: Sequence[Tensor], units: int) -> tuple[Any, Any] | None:
     """One layer in one direction on a PackedSequence, by the short way; None where `run_layers` should see to it."""
     x, batch_sizes, sorted_indices, unsorted_indices = input
-    if (
-        torch.compiler.is_compiling()
-        or not isinstance(x, Tensor)
-        or x.dim() != 2
-        or (hx is not None and sorted_indices is not None)
-    ):
+    if _compiling() or not isinstance(x, Tensor) or x.dim() != 2 or (hx is not None and sorted_indices is not None):
         return None
     sizes = checks.check_packed(x.shape[0], batch_sizes, sorted_indices, unsorted_indices)
     results = quick(cell, x, hx, weights, units, batch_sizes=sizes)
@@ -61,7 +56,7 @@ def run_layers(
     `layer` computes one layer in one direction, with the signature of `fastrnn.autograd.recurrent_layer`.
     Returns output and h_n, or output and (h_n, c_n) for an LSTM.
     """
-    if _tracing() and (isinstance(input, PackedSequence) or (layer is recurrent_layer and transformed())):
+    if _compiling() and (isinstance(input, PackedSequence) or (layer is recurrent_layer and transformed())):
         return outside_of_graph(run_layers, stack, input, hx, weights, layer)
     name, lstm = checks.NAMES[stack.cell], stack.cell == "lstm"
     packed = isinstance(input, PackedSequence)
@@ -185,7 +180,7 @@ def run_step(cell: str, x: Any, hx: Any, weights: Sequence[Any]) -> list[Tensor]
     weights: weight_ih, weight_hh, bias_ih, bias_hh, the last two of them None without bias. Returns [h'] or,
     for an LSTM, [h', c'].
     """
-    if _tracing() and transformed():
+    if _compiling() and transformed():
         return outside_of_graph(run_step, cell, x, hx, weights)
     name = checks.NAMES[cell] + "Cell"
     if not isinstance(x, Tensor):

@@ -47,15 +47,15 @@ def recurrent_layer(
     """
     tensors = (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr)
     batch = x.size(1) if batch_sizes is None else hx.size(0) if hx is not None else int(batch_sizes[0])
+    arguments = (cell, *tensors, batch_sizes, batch, reverse)
     if torch.compiler.is_dynamo_compiling():  # one operation, whose derivative torch knows
-        operation = torch.ops.fastrnn.layer_forward
-        y, h_n, c_n, _ = operation(cell, *tensors, batch_sizes, batch, reverse, _requires(tensors))
+        y, h_n, c_n, _ = torch.ops.fastrnn.layer_forward(*arguments, _requires(tensors))
     elif recording(tensors):
         # forward mode alone leaves nothing for a backward
         training = _requires(tensors) or torch._C._are_functorch_transforms_active()
-        y, h_n, c_n, _ = _apply(RecurrentLayer, *tensors, batch_sizes, cell, batch, reverse, training)
+        y, h_n, c_n, _ = _apply(RecurrentLayer, *arguments, training)
     else:
-        y, h_n, c_n, _ = ops.layer_forward(cell, *tensors, batch_sizes, batch, reverse, False)
+        y, h_n, c_n, _ = ops.layer_forward(*arguments, False)
     return y, h_n, c_n if cell == "lstm" else None
 
 
@@ -181,20 +181,19 @@ def layer_gradients(
 
 
 class RecurrentLayer(Function):
-    """forward: (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, batch_sizes, cell, batch, reverse, training)
-    -> (y, h_n, c_n or empty, reserve)."""
+    """forward: the arguments and results of `ops.layer_forward`, c_n and the reserve always of its own."""
 
     @staticmethod
     def forward(*args):
-        *tensors, batch_sizes, cell, batch, reverse, training = args
-        y, h_n, c_n, reserve = ops.layer_forward(cell, *tensors, batch_sizes, batch, reverse, training)
+        y, h_n, c_n, reserve = ops.layer_forward(*args)
+        cell, *_, training = args
         if not training:  # outputs of a Function must be its own
             c_n, reserve = c_n if cell == "lstm" else y.new_empty(0), y.new_empty(0)
         return y, h_n, c_n, reserve
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        *tensors, batch_sizes, cell, batch, reverse, _ = inputs
+        cell, *tensors, batch_sizes, batch, reverse, training = inputs
         y, _, c_n, reserve = output
         saved = (*tensors, batch_sizes, y, reserve)
         ctx.set_materialize_grads(False)
@@ -202,24 +201,26 @@ class RecurrentLayer(Function):
         ctx.save_for_backward(*saved)
         ctx.kinds = _guards.kinds(saved)
         ctx.save_for_forward(*tensors, batch_sizes)
-        ctx.cell, ctx.batch, ctx.reverse = cell, batch, reverse
+        ctx.cell, ctx.batch, ctx.reverse, ctx.training = cell, batch, reverse, training
 
     @staticmethod
     def backward(ctx, dy, dh_n, dc_n, _):
-        none = (None,) * 5  # batch_sizes, cell, batch, reverse, training
+        none = (None,) * 4  # batch_sizes, batch, reverse, training
         saved = ctx.saved_tensors
         check_saved(ctx.kinds, saved)
         *tensors, batch_sizes, y, reserve = saved
         if ctx.cell != "lstm":
             dc_n = None
         if dy is None and dh_n is None and dc_n is None:
-            return (None,) * _DIFFERENTIABLE + none
-        needed = [bool(n) for n in ctx.needs_input_grad[:_DIFFERENTIABLE]]
+            return (None, *(None,) * _DIFFERENTIABLE, *none)
+        if not ctx.training:  # a graph that was traced where nothing was to be differentiated
+            y, _, _, reserve = ops.layer_forward(ctx.cell, *tensors, batch_sizes, ctx.batch, ctx.reverse, True)
+        needed = [bool(n) for n in ctx.needs_input_grad[1 : 1 + _DIFFERENTIABLE]]  # behind the cell
         arguments = (*tensors, y, reserve, batch_sizes, ctx.batch, ctx.reverse, needed)
-        return (*layer_gradients(ctx.cell, dy, dh_n, dc_n, *arguments), *none)
+        return (None, *layer_gradients(ctx.cell, dy, dh_n, dc_n, *arguments), *none)
 
     @staticmethod
-    def jvp(ctx, *tangents):
+    def jvp(ctx, _, *tangents):
         *tensors, batch_sizes = ctx.saved_tensors
         present = [t is not None for t in tensors]
         primals = tuple(t for t in tensors if t is not None)
@@ -232,31 +233,10 @@ class RecurrentLayer(Function):
         return _one_by_one(RecurrentLayer, info, in_dims, args)
 
 
-def _save(ctx, inputs, output):
-    cell, *tensors, batch_sizes, batch, reverse, training = inputs
-    y, _, c_n, reserve = output
-    saved = (*tensors, y, reserve, batch_sizes)
-    ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(*((reserve,) if cell == "lstm" else (reserve, c_n)))
-    ctx.save_for_backward(*saved)
-    ctx.kinds = _guards.kinds(saved)
-    ctx.cell, ctx.batch, ctx.reverse, ctx.training = cell, batch, reverse, training
-
-
-def _backward_operation(ctx, dy, dh_n, dc_n, _):
-    saved = ctx.saved_tensors
-    check_saved(ctx.kinds, saved)
-    *tensors, y, reserve, batch_sizes = saved
-    if not ctx.training:  # a graph that was traced where nothing was to be differentiated
-        y, _, _, reserve = ops.layer_forward(ctx.cell, *tensors, batch_sizes, ctx.batch, ctx.reverse, True)
-    needed = [bool(n) for n in ctx.needs_input_grad[1 : 1 + _DIFFERENTIABLE]]  # behind the name of the cell
-    above = (dy, dh_n, dc_n if ctx.cell == "lstm" else None)
-    arguments = (*tensors, y, reserve, batch_sizes, ctx.batch, ctx.reverse, needed)
-    return (None, *layer_gradients(ctx.cell, *above, *arguments), *(None,) * 4)
-
-
-# for torch.compile and torch.export, whose graphs hold the operations and not the Functions around them
-torch.library.register_autograd("fastrnn::layer_forward", _backward_operation, setup_context=_save)
+# for torch.compile and torch.export, whose graphs hold the operation and not the Function around it
+torch.library.register_autograd(
+    "fastrnn::layer_forward", RecurrentLayer.backward, setup_context=RecurrentLayer.setup_context
+)
 
 
 class RecurrentLayerGrad(Function):
