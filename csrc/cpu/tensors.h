@@ -5,10 +5,11 @@
 #pragma once
 #include <dlfcn.h>
 
-#include <algorithm>
 #include <cstdlib>
 #include <initializer_list>
 #include <memory>
+#include <type_traits>
+#include <utility>
 
 #include "../problem.h"
 #include "callable.h"
