@@ -329,6 +329,29 @@ def test_the_operations_keep_torchs_rules(cell, packed):
         )
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_a_graph_of_fixed_sizes_refuses_others(kind):
+    layer, x = getattr(fastrnn, kind)(I, 64).requires_grad_(False), sequence(3, 8)
+    run = torch.jit.trace(layer, (x,), check_trace=False)
+    assert_alike(flat(run(x)), flat(layer(x)))
+    for wrong in (sequence(3, 2), sequence(3, 9), torch.randn(3, 8, I - 1), sequence(3, 8).double(), sequence(0, 8)):
+        with pytest.raises(RuntimeError, match="traced graph takes the sizes"):
+            run(wrong)
+
+
+@pytest.mark.parametrize("which", ["dy", "dh_n", "y", "hx", "reserve", "batch"])
+def test_the_backward_operation_refuses_what_does_not_fit(which):
+    x, hx, weights = sequence(), state()[0], [p.detach() for p in fastrnn.GRU(I, H).parameters()]
+    y, h_n, _, reserve = torch.ops.fastrnn.layer_forward("gru", x, hx, None, *weights, None, None, 2, False, True)
+    args = {"dy": y, "dh_n": h_n, "dc_n": None, "x": x, "hx": hx, "cx": None}
+    args |= {str(i): w for i, w in enumerate(weights)} | {"w_hr": None, "y": y, "reserve": reserve}
+    args |= {"batch_sizes": None, "batch": 2, "reverse": False, "needed": [True, True, False, *[True] * 4, False]}
+    torch.ops.fastrnn.layer_backward("gru", *args.values())
+    args[which] = 5 if which == "batch" else args[which][:1]
+    with pytest.raises(RuntimeError, match="should be"):
+        torch.ops.fastrnn.layer_backward("gru", *args.values())
+
+
 def test_the_operation_is_differentiable_twice():
     layer, x = fastrnn.GRU(I, H).double(), sequence().double().requires_grad_()
     weights = [p.detach() for p in layer.parameters()]

@@ -1,6 +1,6 @@
 // A module's call like its last one: what fastrnn/_quick.py found of that is held against what stands now, and the
-// kernels run, in C because a dozen operations in Python take as long as a small step. So are torch's own preparations
-// of a module's call.
+// kernels run, in C because a dozen operations in Python take as long as a small step. That is asked before torch
+// prepares a module's call, where nothing but the module's own `forward` would run.
 #pragma once
 #include "callable.h"
 
