@@ -54,9 +54,11 @@ class Again(torch.nn.Module):
             self.__dict__["_kept_settings"] = Forgotten()
 
     def _settings(self) -> Any:
-        """What stands for the module's settings, to be asked for before a call looks at one of them; None in a graph of
-        torch.compile, where no call is kept."""
-        return None if _compiling() else self._kept_settings or self.__dict__.setdefault("_kept_settings", Forgotten())
+        """What stands for the module's settings, to be asked for before a call looks at one of them; None where no call
+        is kept: in a graph of torch.compile, or of torch.export, which wants no attribute more than there was."""
+        if _compiling() or (self._kept_settings is None and torch._C._len_torch_dispatch_stack()):
+            return None
+        return self._kept_settings or self.__dict__.setdefault("_kept_settings", Forgotten())
 
     def _keep(self, call: Any, settings: Any) -> None:
         self.__dict__["_kept_call"] = Kept(call, call.again, settings, type(self)._plain_forward)

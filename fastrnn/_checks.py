@@ -35,9 +35,10 @@ class Stack(NamedTuple):
     training: bool
     bidirectional: bool
 
-    @property
-    def directions(self) -> int:
-        return 2 if self.bidirectional else 1
+
+def directions_of(stack: Stack) -> int:
+    """1 or 2. No property of Stack: torch.compile of torch 2.6 does not find it where sizes vary."""
+    return 2 if stack.bidirectional else 1
 
 
 def elman(nonlinearity: Any) -> str:
@@ -94,7 +95,7 @@ def weight_names(stack: Stack) -> list[str]:
         kinds += ["bias_ih", "bias_hh"]
     if stack.proj_size:
         kinds.append("weight_hr")
-    directions = ("", "_reverse")[: stack.directions]
+    directions = ("", "_reverse")[: directions_of(stack)]
     return [f"{kind}_l{k}{d}" for k in range(stack.num_layers) for d in directions for kind in kinds]
 
 
@@ -102,15 +103,15 @@ def weight_shapes(stack: Stack) -> list[tuple[int, ...]]:
     """Shapes of the weights that `weight_names` lists."""
     rows, out_size = GATES[stack.cell] * stack.hidden_size, stack.proj_size or stack.hidden_size
     shapes: list[tuple[int, ...]] = []
-    in_size = stack.input_size
+    in_size, directions = stack.input_size, directions_of(stack)
     for _ in range(stack.num_layers):
         block: list[tuple[int, ...]] = [(rows, in_size), (rows, out_size)]
         if stack.bias:
             block += [(rows,), (rows,)]
         if stack.proj_size:
             block.append((out_size, stack.hidden_size))
-        shapes += block * stack.directions
-        in_size = out_size * stack.directions
+        shapes += block * directions
+        in_size = out_size * directions
     return shapes
 
 
@@ -221,7 +222,7 @@ def check_rank(name: str, x: Tensor, states: tuple[Tensor, ...], packed: bool) -
 def check_states(x: Tensor, states: tuple[Tensor, ...], shapes: tuple[tuple[int, ...], ...]) -> None:
     """Check a stack's states, batched: shapes, and the input's dtype and device."""
     dtype, device = x.dtype, x.device
-    for i, (state, shape) in enumerate(zip(states, shapes, strict=False)):
+    for i, (state, shape) in enumerate(zip(states, shapes[: len(states)], strict=True)):
         if state.shape != shape:
             label = f"hidden[{i}]" if len(states) == 2 else "hidden"
             raise RuntimeError(f"Expected {label} size {shape}, got {list(state.shape)}")

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
-from torch.autograd import Function, forward_ad
+from torch.autograd import forward_ad
 
 from fastrnn import _cuda, _cuda_layer, _guards, _memory, _native, autograd, ops
 from fastrnn._again import Again, Forgotten
@@ -80,7 +80,7 @@ def quick(
         states = hx
     results: tuple[Tensor, ...]
     if call.recording:
-        results = autograd._apply(_OneLayer, call, x, *weights, *states)
+        results = autograd.apply(_OneLayer, call, x, *weights, *states)
     else:
         ready = packed.packed(cell, weights[0], weights[1]) if packed and not call.on_gpu else None
         results = call.run(ready, None, x, *weights, *states)
@@ -270,7 +270,7 @@ def _report_freed(tensors: Sequence[Tensor]) -> NoReturn:
     raise RuntimeError("fastrnn: the packed weights or a result of this call have no memory: their storage was freed")
 
 
-class _OneLayer(Function):
+class _OneLayer(autograd.Direct):
     """forward: (call, x, w_ih, w_hh, b_ih, b_hh, states...) -> what `quick` returns."""
 
     @staticmethod
@@ -309,7 +309,4 @@ class _OneLayer(Function):
         return (None, dx, dw_ih, dw_hh, db_ih, db_hh, *(dhx, dcx)[: len(saved) - 7])
 
 
-# as autograd._apply finds it, where no transform of functorch's stands around the call
-_record = super(Function, _OneLayer).apply
-
-_ASKED = _grad_enabled, _dispatch_modes, _tracing, _threads, forward_ad, ops._new, _record
+_ASKED = _grad_enabled, _dispatch_modes, _tracing, _threads, forward_ad, ops._new, _OneLayer.recorded

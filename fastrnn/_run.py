@@ -20,12 +20,19 @@ from fastrnn.autograd import recurrent_layer, transformed
 # Whether torch.compile reads this code; unlike `is_compiling`, not while it works elsewhere in the process.
 _compiling = torch.compiler.is_dynamo_compiling
 
+# What fullgraph=True is told, where torch takes a reason.
+_WHY_BREAK = (
+    {"msg": "fastrnn runs a PackedSequence, weight_dtype and torch.func outside of graphs"}
+    if torch.__version__ >= "2.7"  # compared as versions are
+    else {}
+)
+
 Layer = Callable[..., tuple[Tensor, Tensor, Tensor | None]]
 
 
 def outside_of_graph(run: Callable[..., Any], *args: Any) -> Any:
     """run(*args) as without torch.compile, whose graph breaks here."""
-    torch._dynamo.graph_break(msg="fastrnn runs a PackedSequence, weight_dtype and torch.func outside of graphs")
+    torch._dynamo.graph_break(**_WHY_BREAK)
     return torch.compiler.disable(run)(*args)
 
 
@@ -91,7 +98,8 @@ def run_layers(
         x, steps, batch = x.transpose(0, 1), shape[1], shape[0]
     else:
         batch = shape[1]
-    blocks, out_size = stack.num_layers * stack.directions, stack.proj_size or stack.hidden_size
+    directions, out_size = checks.directions_of(stack), stack.proj_size or stack.hidden_size
+    blocks = stack.num_layers * directions
     shapes = (blocks, batch, out_size), (blocks, batch, stack.hidden_size)
     if states:
         checks.check_states(x, states, shapes)
@@ -100,7 +108,7 @@ def run_layers(
         raise RuntimeError(checks.EMPTY_SEQUENCE)
 
     if batch == 0:
-        y, *finals = _empty_results((x, *states, *weights), (steps, 0, out_size * stack.directions), *shapes)
+        y, *finals = _empty_results((x, *states, *weights), (steps, 0, out_size * directions), *shapes)
     else:
         y, finals = _layers(stack, x, states, weights, batch_sizes, sizes, layer)
     output: Tensor | PackedSequence = y
@@ -125,7 +133,7 @@ def _layers(
     layer: Layer,
 ) -> tuple[Tensor, list[Tensor]]:
     """The layers one after another, on checked arguments: the last one's y, and the final states."""
-    directions = stack.directions
+    directions = checks.directions_of(stack)
     blocks = stack.num_layers * directions
     initial = [[state] if blocks == 1 else state.split(1) for state in states]
     finals: list[list[Tensor]] = []
@@ -168,9 +176,9 @@ def _long_layer(
 ) -> Sequence[Tensor]:
     """The same by `layer`."""
     h_0, c_0, *_ = (*(state.squeeze(0) for state in hx), None, None)
-    rest = iter(weights[2:])
-    b_ih, b_hh = (next(rest), next(rest)) if stack.bias else (None, None)
-    results = layer(stack.cell, x, h_0, c_0, *weights[:2], b_ih, b_hh, next(rest, None), batch_sizes, reverse)
+    biases = weights[2:4] if stack.bias else (None, None)
+    w_hr = weights[-1] if stack.proj_size else None
+    results = layer(stack.cell, x, h_0, c_0, *weights[:2], *biases, w_hr, batch_sizes, reverse)
     return (results[0], *(state.unsqueeze(0) for state in results[1:] if state is not None))
 
 
@@ -223,9 +231,9 @@ def sizes_of(name: str, cell: str, weights: Sequence[Any]) -> tuple[int, int]:
 
 
 def _autocast_dtype(x: Tensor) -> torch.dtype | None:
-    """The dtype autocast asks for on x's device; None where it is off or unknown (the meta device)."""
+    """The dtype autocast asks for on x's device; None where it is off or unknown (other devices)."""
     kind = x.device.type
-    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    on = kind in ("cpu", "cuda") and torch.is_autocast_enabled(kind)
     return torch.get_autocast_dtype(kind) if on else None
 
 

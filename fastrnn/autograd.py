@@ -53,7 +53,7 @@ def recurrent_layer(
     elif recording(tensors):
         # forward mode alone leaves nothing for a backward
         training = _requires(tensors) or torch._C._are_functorch_transforms_active()
-        y, h_n, c_n, _ = _apply(RecurrentLayer, *arguments, training)
+        y, h_n, c_n, _ = apply(RecurrentLayer, *arguments, training)
     else:
         y, h_n, c_n, _ = ops.layer_forward(*arguments, False)
     return y, h_n, c_n if cell == "lstm" else None
@@ -123,12 +123,23 @@ def _one_by_one(function: Any, info: Any, in_dims: Sequence[Any], args: Sequence
     return outputs, (0,) * len(outputs)
 
 
-def _apply(function: type[Function], *args: Any) -> Any:
-    """function.apply(*args), without the signature that Function.apply reads anew at each call (some 50 us) to fill in
-    defaults that our functions do not have. functorch's transforms need the full one."""
+class Direct(Function):
+    """A Function whose `recorded` is `apply` without the signature that this reads anew at each call (some 50 us) to
+    fill in defaults that ours do not have. Bound once: a call with `super(...)` makes torch.compile of torch 2.14 fail.
+    """
+
+    recorded: Callable[..., Any]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.recorded = super(Function, cls).apply  # type: ignore[misc]
+
+
+def apply(function: type[Direct], *args: Any) -> Any:
+    """function.apply(*args), which functorch's transforms need, or the same sooner."""
     if torch._C._are_functorch_transforms_active():
         return function.apply(*args)
-    return super(Function, function).apply(*args)  # type: ignore[misc]
+    return function.recorded(*args)
 
 
 def check_saved(expected: Sequence[Any], saved: Sequence[Tensor | None]) -> None:
@@ -159,7 +170,7 @@ def layer_gradients(
         x, y = x.unsqueeze(0), y.unsqueeze(0)
     dh_n, dc_n, hx, cx = (s.squeeze(0) if s is not None and s.dim() == 3 else s for s in (dh_n, dc_n, hx, cx))
     made = iter(
-        _apply(
+        apply(
             RecurrentLayerGrad,
             dy,
             dh_n,
@@ -180,7 +191,7 @@ def layer_gradients(
     return [next(made).view(t.shape) if n else None for t, n in zip(like, needed, strict=True)]
 
 
-class RecurrentLayer(Function):
+class RecurrentLayer(Direct):
     """forward: the arguments and results of `ops.layer_forward`, c_n and the reserve always of its own."""
 
     @staticmethod
@@ -239,7 +250,7 @@ torch.library.register_autograd(
 )
 
 
-class RecurrentLayerGrad(Function):
+class RecurrentLayerGrad(Direct):
     """The backward pass as a differentiable function of the output gradients and the layer's inputs.
 
     forward: (dy, dh_n, dc_n, x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, y, reserve, batch_sizes, cell, batch, reverse,

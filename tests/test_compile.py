@@ -141,16 +141,27 @@ def test_other_lengths_and_batches_compile_nothing_anew(kind, grad):
     assert counter.frame_count == 1
 
 
+def padder():
+    """pad_packed_sequence, kept out of the graph where torch.compile (of torch 2.6 and 2.7) cannot trace it."""
+    packed = pack_padded_sequence(sequence(), torch.tensor([3, 2]))
+    try:
+        torch.compile(lambda packed: pad_packed_sequence(packed)[0], backend="eager")(packed)
+    except torch._dynamo.exc.TorchRuntimeError:
+        return torch.compiler.disable(pad_packed_sequence)
+    return pad_packed_sequence
+
+
 class Tagger(torch.nn.Module):
     """As models for sentences of several lengths are written."""
 
     def __init__(self):
         super().__init__()
         self.layer, self.decoder = fastrnn.LSTM(I, H, batch_first=True), torch.nn.Linear(H, 3)
+        self.pad = padder()
 
     def forward(self, x, lengths):
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        return self.decoder(pad_packed_sequence(self.layer(packed)[0], batch_first=True)[0])
+        return self.decoder(self.pad(self.layer(packed)[0], batch_first=True)[0])
 
 
 def test_ragged_batches_run_outside_of_the_graph(caplog):
@@ -165,7 +176,7 @@ def test_ragged_batches_run_outside_of_the_graph(caplog):
     assert torch.equal(alone[0].data, model.layer(packed)[0].data)
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]  # nothing to tell a user
     torch._dynamo.reset()
-    with pytest.raises(Exception, match="outside of graphs"):
+    with pytest.raises(Exception, match="outside of graphs" if torch.__version__ >= "2.7" else "graph_break"):
         torch.compile(model.layer, backend="aot_eager", fullgraph=True)(packed)
 
 
@@ -224,9 +235,13 @@ TRANSFORMS = {
 @pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "with parameters"])
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_transforms_within_a_compiled_function(name, frozen):
+    x = sequence()
+    torchs_layer = torch.nn.GRU(I, H).requires_grad_(False)
+    torchs = TRANSFORMS[name](lambda x: torchs_layer(x)[0])
+    if name != "vmap" and not torch.allclose(torch.compile(torchs, backend="aot_eager")(x), torchs(x)):
+        pytest.skip("this torch's torch.compile loses the derivative where a graph breaks: torch.nn.GRU's, too")
     layer, cell = fastrnn.GRU(I, H).requires_grad_(not frozen), fastrnn.LSTMCell(H, H).requires_grad_(not frozen)
     function = TRANSFORMS[name](lambda x: cell(layer(x)[0][-1])[0])
-    x = sequence()
     assert_alike([torch.compile(function, backend="aot_eager")(x)], [function(x)])
 
 
