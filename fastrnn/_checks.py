@@ -290,3 +290,53 @@ def check_step(name: str, x: Tensor, states: tuple[Tensor, ...], input_size: int
             raise RuntimeError(f"hidden{i} has inconsistent hidden_size: got {state.shape[-1]}, expected {hidden_size}")
         if state.dtype is not x.dtype or state.device != x.device:
             _refuse_state(f"hidden{i}", state, x)
+
+
+def check_fit(
+    cell: str,
+    tensors: Sequence[Tensor | None],
+    batch_sizes: Tensor | None,
+    batch: int,
+    above: Sequence[Tensor | None] = (None, None, None),
+    y: Tensor | None = None,
+) -> None:
+    """Check the arguments of an operation of `fastrnn.ops`, which may come past all other checks: a graph that was
+    traced with fixed sizes may be run on other tensors, and a hook may give back another gradient.
+
+    tensors: x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr. above: dy, dh_n, dc_n. States, and what belongs to them, may also
+    be (1, B, H). Raise RuntimeError where one is not of the shape that follows from the others, or not of x's dtype and
+    device.
+    """
+    x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr = tensors
+    assert x is not None and w_ih is not None and w_hh is not None  # the operations' schemas say so
+    if batch_sizes is not None:
+        sizes = check_packed(x.size(0), batch_sizes, None, None)
+        lead: tuple[int, ...] = (x.size(0) if sizes[0] == batch else -1,)
+    else:
+        lead = (x.size(0), batch) if x.dim() == 3 else (batch,)
+    units = w_hh.size(0) // GATES[cell]
+    rows, inputs, width = GATES[cell] * units, w_ih.size(-1), units if w_hr is None else w_hr.size(0)
+    of_y, of_h, of_c, of_bias = (*lead, width), (batch, width), (batch, units), (rows,)
+    dy, dh_n, dc_n = above
+    shapes = {"x": (*lead, inputs), "hx": of_h, "cx": of_c, "w_ih": (rows, inputs), "w_hh": (rows, width)}
+    shapes |= {"b_ih": of_bias, "b_hh": of_bias, "w_hr": (width, units)}
+    shapes |= {"dy": of_y, "dh_n": of_h, "dc_n": of_c, "y": of_y}
+    given = (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr, dy, dh_n, dc_n, y)
+    for t, (name, shape) in zip(given, shapes.items(), strict=True):
+        if t is None:
+            continue
+        if tuple(t.shape) not in (shape, (1, *shape)) or t.dtype is not x.dtype or t.device != x.device or 0 in shape:
+            raise RuntimeError(
+                f"fastrnn: {name} should be {x.dtype} of shape {shape} on {x.device}, got {t.dtype} "
+                f"{tuple(t.shape)} on {t.device}: a traced graph takes the sizes that it was traced with. Trace with "
+                "sizes that vary (torch.export's dynamic_shapes, torch.compile's dynamic=True), or call it with those"
+            )
+
+
+def check_reserve(x: Tensor, reserve: Tensor, size: int, dtype: torch.dtype) -> None:
+    """Check that it is what forward left for backward: so many values of this dtype, beside x."""
+    if reserve.shape != (size,) or (size and (reserve.dtype is not dtype or reserve.device != x.device)):
+        raise RuntimeError(
+            f"fastrnn: the reserve should be {dtype} of shape ({size},), got {reserve.dtype} "
+            f"{tuple(reserve.shape)}: it is what layer_forward gives with training=True for the same tensors"
+        )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fastrnn import _cuda, _cuda_products, _native
-from fastrnn._checks import GATES
+from fastrnn._checks import GATES, check_fit, check_reserve
 from fastrnn._native import address
 
 # Order of the gradients that a backward returns, and of its `needed` flags.
@@ -229,18 +229,17 @@ def _layer(cell: str, tensors: Sequence[Any], batch_sizes: Tensor | None, batch:
     return _Layer(cell, x, (steps, batch, units, 0 if w_hr is None else w_hr.size(0)), batch_sizes, reverse)
 
 
-def _check(x: Tensor, *others: Tensor | None) -> None:
-    """All tensors have memory, on one device."""
-    for t in (x, *others):
-        if t is not None and t.device != x.device:
-            raise RuntimeError(f"fastrnn: expected all tensors on {x.device}, but one is on {t.device}")
+def _check_memory(*tensors: Tensor | None) -> None:
+    """None was freed: torch's products do not ask."""
+    for t in tensors:
         address(t)
 
 
 def forward(cell: str, *args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`fastrnn.ops.layer_forward` on one CUDA device."""
     *tensors, batch_sizes, batch, reverse, training = args
-    _check(*tensors)
+    check_fit(cell, tensors, batch_sizes, batch)
+    _check_memory(*tensors)
     x, *given = tensors
     layer = _layer(cell, tensors, batch_sizes, batch, reverse)
     rows, (_, _, units, projected) = _rows(x), layer.sizes
@@ -256,9 +255,11 @@ def forward(cell: str, *args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def backward(cell: str, *args: Any) -> tuple[Tensor, ...]:
     """`fastrnn.ops.layer_backward` on one CUDA device."""
     dy, dh_n, dc_n, *tensors, y, reserve, batch_sizes, batch, reverse, needed = args
-    _check(*tensors, dy, dh_n, dc_n, y, reserve)
+    check_fit(cell, tensors, batch_sizes, batch, (dy, dh_n, dc_n), y)
+    _check_memory(*tensors, dy, dh_n, dc_n, y, reserve)
     x, hx, cx, w_ih, w_hh, _, _, w_hr = tensors
     layer = _layer(cell, tensors, batch_sizes, batch, reverse)
+    check_reserve(x, reserve, _cuda.reserve_size(cell, x.numel() // x.size(-1), layer.sizes[2]), layer.arithmetic)
     needs = {name: n and t is not None for name, n, t in zip(GRADIENTS, needed, tensors, strict=True)}
     above = _contiguous(None if dy is None else _rows(dy), dh_n, dc_n)
     states = [None if s is None else _rows(s) for s in (hx, cx)]  # also of (1, B, H)

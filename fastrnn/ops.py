@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fastrnn import _cuda, _cuda_layer, _memory, _native
-from fastrnn._checks import GATES, check_packed
+from fastrnn._checks import GATES, check_fit, check_reserve
 
 GRADIENTS = _cuda_layer.GRADIENTS
 
@@ -89,60 +89,6 @@ def _new_gradient(x: Tensor, *sizes: int) -> Tensor:
     return _new(x, *sizes) if large is None else large
 
 
-def _check_fit(x: Tensor, expected: dict[str, tuple[Tensor | None, tuple[int, ...]]]) -> None:
-    """Raise RuntimeError where a tensor is not of the shape given beside it, (1, B, H) in place of (B, H) allowed, or
-    not of x's dtype and device. A graph that was traced with fixed sizes may be run on other tensors, and the kernels
-    would read and write beyond them."""
-    for name, (t, shape) in expected.items():
-        if t is None:
-            continue
-        if tuple(t.shape) not in (shape, (1, *shape)) or t.dtype is not x.dtype or t.device != x.device or 0 in shape:
-            raise RuntimeError(
-                f"fastrnn: {name} should be {x.dtype} of shape {shape} on {x.device}, got {t.dtype} "
-                f"{tuple(t.shape)} on {t.device}: a traced graph takes the sizes that it was traced with. Trace with "
-                "sizes that vary (torch.export's dynamic_shapes, torch.compile's dynamic=True), or call it with those"
-            )
-
-
-def _layer_shapes(
-    cell: str, tensors: Sequence[Tensor | None], batch_sizes: Tensor | None, batch: int
-) -> tuple[tuple[int, ...], tuple[int, int], tuple[int, int], dict[str, tuple[Tensor | None, tuple[int, ...]]]]:
-    """Of the arguments of both operations: the shapes of y, h and c, and each tensor's name with it and its shape."""
-    x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr = tensors
-    assert x is not None and w_ih is not None and w_hh is not None  # the operations' schemas say so
-    if batch_sizes is not None:
-        sizes = check_packed(x.size(0), batch_sizes, None, None)
-        lead: tuple[int, ...] = (x.size(0) if sizes[0] == batch else -1,)
-    else:
-        lead = (x.size(0), batch) if x.dim() == 3 else (batch,)
-    units = w_hh.size(0) // GATES[cell]
-    rows, width = GATES[cell] * units, units if w_hr is None else w_hr.size(0)
-    return (
-        (*lead, width),
-        (batch, width),
-        (batch, units),
-        {
-            "x": (x, (*lead, w_ih.size(-1))),
-            "hx": (hx, (batch, width)),
-            "cx": (cx, (batch, units)),
-            "w_ih": (w_ih, (rows, w_ih.size(-1))),
-            "w_hh": (w_hh, (rows, width)),
-            "b_ih": (b_ih, (rows,)),
-            "b_hh": (b_hh, (rows,)),
-            "w_hr": (w_hr, (width, units)),
-        },
-    )
-
-
-def _check_reserve(cell: str, x: Tensor, units: int, reserve: Tensor) -> None:
-    size, dtype = _reserve_spec(cell, x, units, False)
-    if reserve.shape != (size,) or (size and (reserve.dtype is not dtype or reserve.device != x.device)):
-        raise RuntimeError(
-            f"fastrnn: the reserve should be {dtype} of shape ({size},), got {reserve.dtype} "
-            f"{tuple(reserve.shape)}: it is what layer_forward gives with training=True for the same tensors"
-        )
-
-
 def _forward_kernel(
     cell: str,
     x: Tensor,
@@ -160,7 +106,7 @@ def _forward_kernel(
     packed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`packed`: w_ih and w_hh as `fastrnn._packed` packs them, which are then read in their place."""
-    _check_fit(x, _layer_shapes(cell, (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr), batch_sizes, batch)[-1])
+    check_fit(cell, (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr), batch_sizes, batch)
     steps, inputs, units, projected = _dims(cell, x, w_hh, w_hr, batch_sizes)
     width = projected or units
     y = _empty((*x.shape[:-1], width), x)
@@ -208,9 +154,8 @@ def _backward_kernel(
 ) -> tuple[Tensor | None, ...]:
     steps, inputs, units, projected = _dims(cell, x, w_hh, w_hr, batch_sizes)
     like = (x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr)
-    of_y, of_h, of_c, expected = _layer_shapes(cell, like, batch_sizes, batch)
-    _check_fit(x, expected | {"dy": (dy, of_y), "dh_n": (dh_n, of_h), "dc_n": (dc_n, of_c), "y": (y, of_y)})
-    _check_reserve(cell, x, units, reserve)
+    check_fit(cell, like, batch_sizes, batch, (dy, dh_n, dc_n), y)
+    check_reserve(x, reserve, *_reserve_spec(cell, x, units, False))
     grads = [_new_gradient(x, *t.shape) if n and t is not None else None for n, t in zip(needed, like, strict=True)]
     x, x_step, x_row = _strided(x)  # type: ignore[assignment]
     y, y_step, y_row = _strided(y)  # type: ignore[assignment]

@@ -8,7 +8,7 @@ import torch
 from layers import CELLS, Case, arguments, gradients, outputs, ragged
 
 import fastrnn
-from fastrnn import _cuda, _cuda_products, _quick
+from fastrnn import _cuda, _cuda_layer, _cuda_products, _quick
 from fastrnn.autograd import recurrent_layer
 
 
@@ -48,6 +48,28 @@ def test_a_reserve_that_begins_anywhere(device, cell):
         alone = torch.func.grad(loss, argnums=tuple(range(len(present))))(*(a[i] for a in present))
         for one, all_ in zip(alone, together, strict=True):
             torch.testing.assert_close(all_[i], one, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("which", ["x", "hx", "w_ih", "b_hh", "dy", "dh_n", "y", "reserve", "batch"])
+def test_what_does_not_fit_reaches_no_kernel(device, which):
+    """A traced graph of fixed sizes, or a hook, may bring it past the modules' checks."""
+    case = Case("gru", 3, 2, 2, 7, dtype=torch.float32)
+    x, hx, cx, *weights = (
+        None if a is None else a.detach().to("cuda" if device == "gpu" else "cpu") for a in arguments(case)[:-1]
+    )
+    names = ("x", "hx", "cx", "w_ih", "w_hh", "b_ih", "b_hh", "w_hr")
+    forward = dict(zip(names, (x, hx, cx, *weights), strict=True)) | {"batch_sizes": None, "batch": 2, "reverse": False}
+    y, h_n, _, reserve = _cuda_layer.forward("gru", *forward.values(), True)
+    above = {"dy": y, "dh_n": h_n, "dc_n": None}
+    backward = above | dict(zip(names, forward.values(), strict=False)) | {"y": y, "reserve": reserve}
+    backward |= {"batch_sizes": None, "batch": 2, "reverse": False}
+    needed = [t is not None for t in (x, hx, cx, *weights)]
+    _cuda_layer.backward("gru", *backward.values(), needed)
+    for run, given, last in ((_cuda_layer.forward, forward, True), (_cuda_layer.backward, backward, needed)):
+        if which in given:
+            wrong = given | {which: 5 if which == "batch" else given[which][..., :1]}
+            with pytest.raises(RuntimeError, match="should be"):
+                run("gru", *wrong.values(), last)
 
 
 @pytest.mark.parametrize("given", [True, False], ids=["states", "no states"])
