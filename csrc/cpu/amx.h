@@ -1,11 +1,11 @@
 // Products of bf16 pairs by matrix tiles (Intel AMX-BF16), in a unit compiled with FASTRNN_AMX, in place of tile.h's
 // register tile: sixteen times the multiply-adds of fp32 vectors. One instruction adds a (rows, 16 words) * b (16
 // words, 16 columns) to sums (rows, 16 columns), rows <= 16. A panel of words (pack.h) is b as it lies; all sizes along
-// the sum are made multiples of 16 words by zeros (panel_words() in simd.h).
+// the sum are made multiples of 16 words by zeros (panel_words() in operands.h).
 #pragma once
 #include <algorithm>
 
-#include "simd.h"
+#include "operands.h"
 
 namespace fastrnn {
 inline namespace FASTRNN_ISA {

@@ -1,4 +1,4 @@
-// The layers on bf16 data by products of pairs (see 'operands' in simd.h): dot products, or matrix tiles with
+// The layers on bf16 data by products of pairs (see operands.h): dot products, or matrix tiles with
 // FASTRNN_AMX. Each in a namespace of its own, because not every processor with the module's other instructions has
 // these.
 #include "layer.inl"

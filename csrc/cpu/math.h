@@ -5,7 +5,7 @@
 #pragma once
 #include <cmath>
 
-#include "simd.h"
+#include "operands.h"
 
 namespace fastrnn {
 inline namespace FASTRNN_ISA {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "simd.h"
+#include "operands.h"
 
 namespace fastrnn {
 inline namespace FASTRNN_ISA {

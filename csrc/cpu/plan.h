@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "machine.h"
+#include "operands.h"
 
 namespace fastrnn {
 inline namespace FASTRNN_ISA {

@@ -3,7 +3,7 @@
 //
 //   out[r][j] = init[r][j] + sum_k a[r * row_stride + k * k_stride] * panel[k][j],   r < rows, j < NV vectors
 //
-// A panel is NV vectors wide and contiguous over k; a is read by broadcast. K, strides and panels count words (simd.h).
+// A panel is NV vectors wide and contiguous over k; a is read by broadcast. K, strides and panels count words (operands.h).
 // NV is the number of gates for a cell's panels (all gates of a unit block side by side) and 2 elsewhere.
 #pragma once
 #include "amx.h"

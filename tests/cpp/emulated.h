@@ -14,7 +14,7 @@
 #include <random>
 #include <vector>
 
-#include "../../csrc/cpu/simd.h"
+#include "../../csrc/cpu/storage.h"
 
 #define FASTRNN_KERNEL
 #define FASTRNN_DEVICE inline
