@@ -298,7 +298,15 @@ def fixed(cell: str, like: Tensor, units: int, step: bool, batch_sizes: list[int
         return results if c_n is None else (*results, c_n)
 
     def backward(
-        _new: Any, _threads: int, needed: Sequence[bool], dy: Any, dh_n: Any, dc_n: Any, x: Tensor, *rest: Any
+        _new: Any,
+        _large: Any,
+        _threads: int,
+        needed: Sequence[bool],
+        dy: Any,
+        dh_n: Any,
+        dc_n: Any,
+        x: Tensor,
+        *rest: Any,
     ) -> list[Tensor | None]:
         hx, cx, w_ih, w_hh, _, _, y, reserve = rest
         needs = dict(zip(GRADIENTS, (*needed, False), strict=True))

@@ -1,8 +1,9 @@
 """Memory for large reserves and gradients, kept from one training step to the next.
 
 glibc gives pieces of 32 MiB and more back to the system as soon as they are freed, and smaller ones when what is free
-at the end of its heap is twice as large as the largest of them: as when an optimizer frees all gradients. The next step
-would then wait for the system to map and clear them anew, which can take longer than a small batch's step.
+at the end of its heap is twice as large as the largest of them: as when an optimizer frees all gradients, or a step its
+graph. The next step would then wait for the system to map and clear them anew, which can take longer than a small batch's
+step.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LEAST = 32 << 20
+LEAST = 1 << 20
 """Bytes from which on a reserve comes from here."""
 LEAST_GRADIENT = 512 << 10
 """Bytes from which on a gradient does: those of one layer are freed together."""

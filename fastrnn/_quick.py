@@ -186,8 +186,6 @@ class _Call(Forgotten):
         self.sizes = inputs, units, GATES[cell] * units, _native.DTYPES[x.dtype]
         self.forward, self.backward = self._fixed(x, steps, batch_sizes)
         self.reserve = ops._reserve_spec(cell, x, units, self.on_gpu)
-        # whether a gradient may be
-        self.large = max(t.nbytes for t in tensors) >= _memory.LEAST_GRADIENT
         self.saved: list[Any] = []  # kinds of the tensors that forward saves
         # (which of dy, dh_n, dc_n are there) -> a guard
         self.ways_back: dict[tuple[bool, ...], _guards.Check] = {}
@@ -202,7 +200,7 @@ class _Call(Forgotten):
             return _cuda_layer.fixed(self.cell, x, self.kind[1], self.step, batch_sizes, self.reverse)
         return self.kernels.fixed(
             *(_native.CELLS[self.cell], self.lstm, self.step, batch_sizes or [], self.reverse, steps, self.batch),
-            *self.sizes,
+            *(*self.sizes, _memory.LEAST_GRADIENT),
         )
 
     def for_sizes(self, x: Tensor, batch_sizes: list[int]) -> "_Call":
@@ -212,7 +210,6 @@ class _Call(Forgotten):
         call.batch_sizes, call.saved = batch_sizes, []
         call.forward, call.backward = call._fixed(x, len(batch_sizes), batch_sizes)
         call.reserve = ops._reserve_spec(self.cell, x, self.kind[1], self.on_gpu)
-        call.large = call.large or x.nbytes >= _memory.LEAST_GRADIENT
         return call
 
     def fits(self, *tensors: Tensor) -> bool:
@@ -252,7 +249,7 @@ class _Call(Forgotten):
             by_row = (x, y, reserve, above[0]) if self.ragged else ()
             self.ways_back[there] = _guards.guard(tensors, [any(t is r for r in by_row) for t in tensors])
         results: Sequence[Any] = self.backward(
-            *(ops._new_gradient if self.large else ops._new, _threads(), needed, *above, x, hx, cx, *weights[:4], y),
+            *(ops._new, ops._new_gradient, _threads(), needed, *above, x, hx, cx, *weights[:4], y),
             reserve if self.reserve[0] else None,
         )
         return results if results is not None else _report_freed(tensors)

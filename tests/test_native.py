@@ -152,7 +152,7 @@ def test_results_are_torchs_own(around, monkeypatch):
 def test_results_too_large_for_memory_are_torchs_error():
     """Its C function says no, and Tensor.new tells why."""
     cell = _native.CELLS["rnn_tanh"]
-    forward, _ = _native.kernels.fixed(cell, False, False, [], False, 1 << 50, 1, 1, 1, 1, 0)
+    forward, _ = _native.kernels.fixed(cell, False, False, [], False, 1 << 50, 1, 1, 1, 1, 0, 0)
     tensors = [torch.zeros(1, 1, 1), torch.zeros(1, 1), torch.zeros(1, 1), torch.zeros(1), torch.zeros(1)]
     with pytest.raises(RuntimeError, match="memory"):
         forward(torch.Tensor.new, 1, None, None, *tensors)

@@ -23,6 +23,7 @@ struct Fixed {
   std::vector<int64_t> batch_sizes;  // of a ragged batch, whose x and y are (N, features) in place of (T, B, features)
   Layer layer;
   int64_t N, rows;  // of a ragged batch, all rows; of weights, G*H
+  int64_t large;    // bytes from which on a gradient's memory is another's business
 };
 
 constexpr const char* kFixed = "fastrnn.Fixed";
@@ -85,34 +86,35 @@ PyObject* forward_fixed(PyObject* self, PyObject* const* g, Py_ssize_t count) {
   });
 }
 
-// A Fixed's: (new, threads, needed, dy, dh_n, dc_n, x, hx, cx, w_ih, w_hh, b_ih, b_hh, y, reserve) -> the gradients of
-// x, hx, cx, w_ih, w_hh, b_ih and b_hh, None for those that the tuple `needed` of bools says no to. dy, dh_n, dc_n, hx
-// and cx may be None. None instead of all: a tensor has no memory.
+// A Fixed's: (new, new_large, threads, needed, dy, dh_n, dc_n, x, hx, cx, w_ih, w_hh, b_ih, b_hh, y, reserve) -> the
+// gradients of x, hx, cx, w_ih, w_hh, b_ih and b_hh, None for those that the tuple `needed` of bools says no to. dy, dh_n,
+// dc_n, hx and cx may be None. None instead of all: a tensor has no memory.
 PyObject* backward_fixed(PyObject* self, PyObject* const* g, Py_ssize_t count) {
-  return guarded<Fixed>(self, kFixed, count, 15, 15, [&](const Fixed& f) {
+  return guarded<Fixed>(self, kFixed, count, 16, 16, [&](const Fixed& f) {
     constexpr int kGradients = 7;
-    PyObject *const make = g[0], *const needed = g[2], *const x = g[6];
+    PyObject *const needed = g[3], *const x = g[7];
     if (!PyTuple_Check(needed) || PyTuple_GET_SIZE(needed) != kGradients) throw py::value_error("needed: seven bools");
+    const Layer& l = f.layer;
+    const auto by = [&](int64_t count) { return count * size_of(l.dtype) < f.large ? g[0] : g[1]; };
+    const auto of_weights = [&](int64_t columns) { return made(by(f.rows * columns), x, l.dtype, {f.rows, columns}); };
     const auto gradient = [&](int i) {
       if (PyTuple_GET_ITEM(needed, i) != Py_True) return Tensor{};
-      if (i == 0) return sequence(f, make, x, f.layer.I);
-      if (i < 3) return g[6 + i] == Py_None ? Tensor{} : state(f, make, x);
-      return i == 3   ? made(make, x, f.layer.dtype, {f.rows, f.layer.I})
-             : i == 4 ? made(make, x, f.layer.dtype, {f.rows, f.layer.H})
-                      : made(make, x, f.layer.dtype, {f.rows});
+      if (i == 0) return sequence(f, by((l.batch_sizes ? f.N : l.T * l.B) * l.I), x, l.I);
+      if (i < 3) return g[7 + i] == Py_None ? Tensor{} : state(f, by(l.B * l.H), x);
+      return i == 3 ? of_weights(l.I) : i == 4 ? of_weights(l.H) : made(by(f.rows), x, l.dtype, {f.rows});
     };
     BackwardArgs args{};
-    args.layer = f.layer;
-    args.layer.threads = threads(g[1]);
-    args.dy = rows_of(values(g[3]), f.layer, f.layer.H);
-    args.dh_n = values(g[4]);
-    args.dc_n = values(g[5]);
-    args.x = rows_of(values(x), f.layer, f.layer.I);
-    args.hx = values(g[7]);
-    args.cx = values(g[8]);
-    args.w = {values(g[9]), values(g[10]), values(g[11]), values(g[12]), nullptr};
-    args.y = rows_of(values(g[13]), f.layer, f.layer.H);
-    args.reserve = values(g[14]);
+    args.layer = l;
+    args.layer.threads = threads(g[2]);
+    args.dy = rows_of(values(g[4]), l, l.H);
+    args.dh_n = values(g[5]);
+    args.dc_n = values(g[6]);
+    args.x = rows_of(values(x), l, l.I);
+    args.hx = values(g[8]);
+    args.cx = values(g[9]);
+    args.w = {values(g[10]), values(g[11]), values(g[12]), values(g[13]), nullptr};
+    args.y = rows_of(values(g[14]), l, l.H);
+    args.reserve = values(g[15]);
     void** const out[kGradients] = {&args.dx, &args.dhx, &args.dcx, &args.dw_ih, &args.dw_hh, &args.db_ih, &args.db_hh};
     py::list results{size_t(kGradients)};
     for (int i = 0; i < kGradients; ++i) {
@@ -127,10 +129,10 @@ PyObject* backward_fixed(PyObject* self, PyObject* const* g, Py_ssize_t count) {
 
 // The two functions of one Fixed. batch_sizes: none for a dense batch; they are copied.
 py::tuple fixed(int cell, bool cell_state, bool step, std::vector<int64_t> batch_sizes, bool reverse, int64_t T,
-                int64_t B, int64_t I, int64_t H, int64_t rows, int dtype) {
+                int64_t B, int64_t I, int64_t H, int64_t rows, int dtype, int64_t large) {
   const int64_t N = std::accumulate(batch_sizes.begin(), batch_sizes.end(), int64_t(0));
   torch();  // looks for its functions, while nothing stands around the call
-  auto* call = new Fixed{cell, cell_state, step, std::move(batch_sizes), {}, N, rows};
+  auto* call = new Fixed{cell, cell_state, step, std::move(batch_sizes), {}, N, rows, large};
   const int64_t* sizes = call->batch_sizes.empty() ? nullptr : call->batch_sizes.data();
   call->layer = Layer{T, B, I, H, 0, sizes, reverse, DType(dtype), 1};
   const py::capsule self(call, kFixed, [](void* p) { delete static_cast<Fixed*>(p); });
