@@ -2,8 +2,8 @@
 
 glibc gives pieces of 32 MiB and more back to the system as soon as they are freed, and smaller ones when what is free
 at the end of its heap is twice as large as the largest of them: as when an optimizer frees all gradients, or a step its
-graph. The next step would then wait for the system to map and clear them anew, which can take longer than a small batch's
-step.
+graph. The next step would then wait for the system to map and clear them anew, which can take longer than a small
+batch's step.
 """
 
 import contextlib
