@@ -25,6 +25,13 @@ class _Kept(NamedTuple):
     packed: Tensor
 
 
+def _state(w_ih: Tensor, w_hh: Tensor) -> tuple[Any, ...]:
+    """What changes when these do; but changes through .data are not counted, those of optimizers and load_state_dict
+    are."""
+    of_both = w_ih.data_ptr(), w_ih._version, w_ih.shape, w_hh.data_ptr(), w_hh._version, w_hh.shape
+    return *of_both, w_ih.is_contiguous() and w_hh.is_contiguous(), _native.kernels
+
+
 class PackedOnce:
     """The packings of one module's layers. Copies and pickles of a module make their own."""
 
@@ -36,30 +43,25 @@ class PackedOnce:
     def __reduce__(self) -> tuple[Any, ...]:
         return PackedOnce, (self.dtype,)
 
+    def forget(self) -> None:
+        """Where the weights may have changed without a trace."""
+        self._kept.clear()
+
     def packed(self, cell: str, w_ih: Tensor, w_hh: Tensor) -> Tensor | None:
         """The packing of w_ih (G*H, I) and w_hh (G*H, R); None where they are not float32 on the CPU, row by row."""
+        kept = self._kept.get(id(w_hh))  # first, since each step asks
+        if kept is not None and kept.w_ih() is w_ih and kept.w_hh() is w_hh and kept.state == _state(w_ih, w_hh):
+            return kept.packed
         if w_ih.dtype is not torch.float32 or not all(w.is_cpu and w.is_contiguous() for w in (w_ih, w_hh)):
             return None
         # Inference tensors do not count their changes, and what is no parameter may be made anew at each call.
-        if type(w_ih) is not Parameter or type(w_hh) is not Parameter or w_ih.is_inference() or w_hh.is_inference():
+        if any(type(w) is not Parameter or w.is_inference() for w in (w_ih, w_hh)):
             return self._pack(cell, w_ih, w_hh)
-        kept = self._kept.get(id(w_hh))
-        # changes through .data are not counted, those of optimizers and load_state_dict are
-        state = (
-            w_ih.data_ptr(),
-            w_ih._version,
-            w_hh.data_ptr(),
-            w_hh._version,
-            w_ih.shape,
-            w_hh.shape,
-            _native.kernels,
-        )
-        if kept is None or kept.state != state or kept.w_ih() is not w_ih or kept.w_hh() is not w_hh:
-            if len(self._kept) >= _KEPT:
-                self._kept.clear()
-            packed = self._pack(cell, w_ih, w_hh)
-            kept = self._kept[id(w_hh)] = _Kept(weakref.ref(w_ih), weakref.ref(w_hh), state, packed)
-        return kept.packed
+        if len(self._kept) >= _KEPT:
+            self._kept.clear()
+        packed, state = self._pack(cell, w_ih, w_hh), _state(w_ih, w_hh)
+        self._kept[id(w_hh)] = _Kept(weakref.ref(w_ih), weakref.ref(w_hh), state, packed)
+        return packed
 
     def _pack(self, cell: str, w_ih: Tensor, w_hh: Tensor) -> Tensor:
         inputs, width, units = w_ih.size(1), w_hh.size(1), w_hh.size(0) // ops.GATES[cell]

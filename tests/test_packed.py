@@ -175,6 +175,21 @@ def test_it_goes_along_with_copies_and_pickles_and_is_no_part_of_the_state(dtype
     assert f"weight_dtype={dtype}" in repr(module) and "weight_dtype" not in repr(fastrnn.LSTM(4, 5))
 
 
+@pytest.mark.parametrize("dtype", KEPT)
+def test_memory_that_comes_back_with_other_values(dtype):
+    """As after module.bfloat16() and module.float(), which tell no version that they changed a weight."""
+    module, x = packed(fastrnn.GRU(4, 5), dtype), torch.randn(3, 2, 4)
+    model, memory = torch.nn.Sequential(module), [p.data for p in module.parameters()]
+    with torch.no_grad():
+        before = module(x)[0]
+        model._apply(torch.clone)
+        back = iter([values.mul_(2) for values in memory])
+        model._apply(lambda _: next(back))
+        assert module.weight_hh_l0.data_ptr() == memory[1].data_ptr()
+        assert not torch.equal(module(x)[0], before)
+    assert_same(module, x)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_of_other_dtypes_nothing_is_rounded(dtype):
     module = packed(fastrnn.GRU(4, 5, dtype=dtype))
