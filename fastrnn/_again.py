@@ -56,9 +56,13 @@ class Again(torch.nn.Module):
     def _settings(self) -> Any:
         """What stands for the module's settings, to be asked for before a call looks at one of them; None where no call
         is kept: in a graph of torch.compile, or of torch.export, which wants no attribute more than there was."""
-        if _compiling() or (self._kept_settings is None and torch._C._len_torch_dispatch_stack()):
+        if _compiling():
             return None
-        return self._kept_settings or self.__dict__.setdefault("_kept_settings", Forgotten())
+        if self._kept_settings is None:  # a new module, or a copy
+            if torch._C._len_torch_dispatch_stack():
+                return None
+            self.__dict__["_kept_settings"] = Forgotten()
+        return self._kept_settings
 
     def _keep(self, call: Any, settings: Any) -> None:
         self.__dict__["_kept_call"] = Kept(call, call.again, settings, type(self)._plain_forward)

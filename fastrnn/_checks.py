@@ -305,7 +305,7 @@ def check_fit(
 
     tensors: x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr. above: dy, dh_n, dc_n. States, and what belongs to them, may also
     be (1, B, H). Raise RuntimeError where one is not of the shape that follows from the others, or not of x's dtype and
-    device.
+    device, and for batch_sizes `check_packed`'s errors.
     """
     x, hx, cx, w_ih, w_hh, b_ih, b_hh, w_hr = tensors
     assert x is not None and w_ih is not None and w_hh is not None  # the operations' schemas say so
@@ -325,7 +325,10 @@ def check_fit(
     for t, (name, shape) in zip(given, shapes.items(), strict=True):
         if t is None:
             continue
-        if tuple(t.shape) not in (shape, (1, *shape)) or t.dtype is not x.dtype or t.device != x.device or 0 in shape:
+        found: tuple[int, ...] = tuple(t.shape)
+        if name in ("hx", "cx", "dh_n", "dc_n") and len(found) == 3 and found[0] == 1:
+            found = found[1:]
+        if found != shape or t.dtype is not x.dtype or t.device != x.device or 0 in shape:
             raise RuntimeError(
                 f"fastrnn: {name} should be {x.dtype} of shape {shape} on {x.device}, got {t.dtype} "
                 f"{tuple(t.shape)} on {t.device}: a traced graph takes the sizes that it was traced with. Trace with "

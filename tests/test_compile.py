@@ -354,15 +354,18 @@ def test_a_graph_of_fixed_sizes_refuses_others(kind):
             run(wrong)
 
 
-@pytest.mark.parametrize("which", ["dy", "dh_n", "y", "hx", "reserve", "batch"])
-def test_the_backward_operation_refuses_what_does_not_fit(which):
+@pytest.mark.parametrize("way", ["too little", "a dimension more"])
+@pytest.mark.parametrize("which", ["dy", "dh_n", "y", "hx", "0", "2", "reserve", "batch"])
+def test_the_backward_operation_refuses_what_does_not_fit(which, way):
     x, hx, weights = sequence(), state()[0], [p.detach() for p in fastrnn.GRU(I, H).parameters()]
     y, h_n, _, reserve = torch.ops.fastrnn.layer_forward("gru", x, hx, None, *weights, None, None, 2, False, True)
     args = {"dy": y, "dh_n": h_n, "dc_n": None, "x": x, "hx": hx, "cx": None}
     args |= {str(i): w for i, w in enumerate(weights)} | {"w_hr": None, "y": y, "reserve": reserve}
     args |= {"batch_sizes": None, "batch": 2, "reverse": False, "needed": [True, True, False, *[True] * 4, False]}
     torch.ops.fastrnn.layer_backward("gru", *args.values())
-    args[which] = 5 if which == "batch" else args[which][:1]
+    args[which] = 5 if which == "batch" else args[which][:1] if way == "too little" else args[which][None]
+    if way == "a dimension more" and which in ("dh_n", "hx"):  # as the modules have them
+        return torch.ops.fastrnn.layer_backward("gru", *args.values())
     with pytest.raises(RuntimeError, match="should be"):
         torch.ops.fastrnn.layer_backward("gru", *args.values())
 

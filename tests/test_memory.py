@@ -19,10 +19,15 @@ LARGE = _memory.LEAST // 4  # fp32 values
 
 @pytest.fixture(autouse=True)
 def nothing_kept():
+    def forget():
+        _memory._kept.add(-sum(map(len, _memory._free)))
+        _memory._free.clear()
+
     gc.collect()
-    _memory._free.clear()
+    forget()
+    assert _memory._kept.bytes == 0 and _memory._in_use.bytes == sum(len(b) for _, b in _memory._used.values())
     yield
-    _memory._free.clear()
+    forget()
 
 
 def test_small_pieces_are_left_to_the_c_library():
@@ -50,6 +55,7 @@ def test_it_serves_again_once_nobody_has_it(dtype):
 
 def test_what_is_kept_is_bounded(monkeypatch):
     monkeypatch.setattr(_memory, "MOST_KEPT", 3 * _memory.LEAST)
+    monkeypatch.setattr(_memory, "FRESH", 0)
     pieces = [_memory.take((LARGE,), torch.float32) for _ in range(5)]
     while pieces:
         pieces.pop(0)
@@ -61,6 +67,24 @@ def test_what_is_kept_is_bounded(monkeypatch):
     huge = _memory.take((3 * LARGE,), torch.float32)
     del huge
     assert not _memory._free and not _memory._used  # more than may be kept
+
+
+def test_what_could_not_be_kept_is_left_to_the_c_library(monkeypatch):
+    monkeypatch.setattr(_memory, "MOST_KEPT", 3 * _memory.LEAST)
+    pieces = [_memory.take((LARGE,), torch.float32) for _ in range(4)]
+    assert [p is None for p in pieces] == [False, False, True, True]  # an eighth more than was asked for, each
+    assert _memory.take((_memory.FRESH // 4,), torch.float32) is not None  # glibc would map it anew
+    pieces.clear()
+    assert _memory.take((LARGE,), torch.float32) is not None
+
+
+def test_the_best_fit_is_found_among_many():
+    pieces = [_memory.take((LARGE * n // 4,), torch.float32) for n in (4, 8, 5, 7, 6)]
+    addresses = [p.data_ptr() for p in pieces]
+    while pieces:
+        pieces.pop(0)
+    found = _memory.take((LARGE * 5 // 4 + 1000,), torch.float32)
+    assert found.data_ptr() == addresses[2]
 
 
 def test_layers_of_two_sizes_each_find_theirs_again():

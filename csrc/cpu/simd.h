@@ -1,5 +1,6 @@
-// SIMD vectors. The only file but amx.h that knows the ISA, and most of what it knows is the vector width and the number of
-// vector registers: the rest is GCC/clang vector extensions, so SSE2, AVX2, AVX-512 and NEON share nearly every line.
+// SIMD vectors. The only file but amx.h that computes by what an ISA has, and most of what it knows is the vector width
+// and the number of vector registers: the rest is GCC/clang vector extensions, so SSE2, AVX2, AVX-512 and NEON share
+// nearly every line.
 #pragma once
 #include <cstdint>
 #include <cstring>
