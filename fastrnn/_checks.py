@@ -1,4 +1,4 @@
-"""What is checked before anything runs: constructor arguments, weights, inputs and states.
+"""What is checked before anything runs: constructor arguments, weights, inputs, states, and operations' arguments.
 
 The kernels take sizes on trust, so nothing may pass here that does not fit. Texts and exception types are
 those of torch.nn where torch.nn has them. Text is only built when a check fails: a call of one time step

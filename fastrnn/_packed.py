@@ -59,7 +59,8 @@ class PackedOnce:
             return self._pack(cell, w_ih, w_hh)
         if len(self._kept) >= _KEPT:
             self._kept.clear()
-        packed, state = self._pack(cell, w_ih, w_hh), _state(w_ih, w_hh)
+        state = _state(w_ih, w_hh)  # from before: another thread may change them meanwhile
+        packed = self._pack(cell, w_ih, w_hh)
         self._kept[id(w_hh)] = _Kept(weakref.ref(w_ih), weakref.ref(w_hh), state, packed)
         return packed
 

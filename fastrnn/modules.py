@@ -85,10 +85,11 @@ class _Recurrent(Again, torch.nn.RNNBase):
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
         """What `to`, `bfloat16`, `share_memory` and their like come to. They put other memory behind the same
         parameters, perhaps memory that these had before, when their values were others."""
-        result = super()._apply(*args, **kwargs)
-        if self._packed is not None:
-            self._packed.forget()
-        return result
+        try:
+            return super()._apply(*args, **kwargs)
+        finally:  # also where it came to some of them only
+            if self._packed is not None:
+                self._packed.forget()
 
     def extra_repr(self) -> str:
         kept = "" if self._packed is None else f", weight_dtype={self.weight_dtype}"

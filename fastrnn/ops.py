@@ -2,8 +2,8 @@
 
 Eager calls on plain CPU or CUDA tensors go straight to the compiled kernels. Everything else (meta tensors,
 FakeTensorMode, tensor subclasses, lazy negation, tracing) goes through the operations registered with torch.library,
-which have fake implementations beside the real ones. `fastrnn._checks` has seen
-every shape, dtype and device; on the CPU they are looked at again, because a traced graph may be run on others.
+which have fake implementations beside the real ones. `fastrnn._checks` has seen every shape, dtype and device, and
+looks at them again here (`check_fit`), because a traced graph may be run on others.
 
 Shapes: T steps, B rows of the first step, I inputs, H units, P projected units, R = P or H, G gates.
 x is (T, B, I), or packed rows (N, I) with batch_sizes, a CPU int64 tensor (T,) that never grows; the backward also

@@ -139,7 +139,7 @@ def test_a_net_learns_and_is_used(train, invoke, news, tmp_path, options):
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "run" / "metrics.json").read_text("utf-8"))
     # by chance a quarter; torch 2.6 draws other numbers than 2.13 and gets 0.83
-    assert report["task"] == "news" and report["quality"]["accuracy"] > 0.75 and report["bag"]["test"]["accuracy"] > 0.8
+    assert report["task"] == "news" and report["quality"]["accuracy"] > 0.8 and report["bag"]["test"]["accuracy"] > 0.8
     assert report["titles_also_in_train"] == overlap(read_split(str(news))) and "AdamW" in report["bag"]["optimizer"]
     assert "linear" in result.stdout and "stand in the training file as well" in result.stdout
     found = invoke("news", "predict", tmp_path / "run", "Bank profit and bank stocks", 'New "flu drug zebra')
